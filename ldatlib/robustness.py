@@ -1,0 +1,395 @@
+"""Measure robustness: the paper's attacks through foolbox and pyautoattack, and honest counting.
+
+Robust accuracy is a share of *all* images, those already wrong included as wrong; they are not
+attacked. Each attack returns its image, whatever it thinks of it; here that image is put inside
+the ball and the pixel range, run through the network once more, and only then counted. Budgets are
+in pixel units of [0,1] images, float32 throughout.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ldatlib.attacks import NORMS, frozen, l2_norm, project
+from ldatlib.errors import UserError
+
+# Rounding of x + delta in float32 moves a pixel by up to 6e-8; L2 sums some thousand of them.
+BALL_TOLERANCE = 1e-5
+BATCH_AGREEMENT = 0.995
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack at one budget.
+
+    ``method`` is one of ``METHODS``; ``eps`` in pixel units, at least 0; ``steps`` its iterations;
+    ``step_size`` in pixel units, ``None`` for eps/4 (L-inf) or eps/5 (L2); ``cw_step_size`` is the
+    learning rate of C&W in its tanh space.
+    """
+
+    method: str
+    norm: str
+    eps: float
+    steps: int = 40
+    step_size: float | None = None
+    cw_step_size: float = 0.01
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise UserError(f"unknown attack {self.method!r}; known: {', '.join(METHODS)}")
+        if self.norm not in METHODS[self.method].norms:
+            norms = " or ".join(METHODS[self.method].norms)
+            raise UserError(f"{self.method} works under {norms}, not {self.norm!r}")
+        if not 0 <= self.eps < float("inf"):
+            raise UserError(f"eps must be a number of at least 0, not {self.eps}")
+        if self.steps < 1:
+            raise UserError(f"steps must be at least 1, not {self.steps}")
+
+    @property
+    def key(self) -> str:
+        """Its name in records, such as ``linf_pgd``: one column of Tables 1 and 2."""
+        return f"{self.norm}_{self.method}"
+
+    @property
+    def absolute_step(self) -> float:
+        if self.step_size is not None:
+            return self.step_size
+        return self.eps / (4 if self.norm == "linf" else 5)
+
+
+@dataclass(frozen=True)
+class _Method:
+    title: str
+    norms: tuple[str, ...]
+    run: Callable[[nn.Module, Tensor, Tensor, Attack, int], Tensor]
+
+
+def _foolbox(model: nn.Module, attack, x: Tensor, y: Tensor, epsilon: float | None) -> Tensor:
+    import foolbox
+
+    target = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
+    arguments = {} if epsilon is None else {"epsilon": epsilon}
+    return attack.run(target, x, foolbox.criteria.Misclassification(y), **arguments)
+
+
+def _fgsm(model, x, y, spec, seed):
+    import foolbox.attacks as fa
+
+    kind = fa.LinfFastGradientAttack if spec.norm == "linf" else fa.L2FastGradientAttack
+    return _foolbox(model, kind(), x, y, spec.eps)
+
+
+def _mi_fgsm(model, x, y, spec, seed):
+    import foolbox.attacks.mi_fgsm as mi
+
+    kind = (
+        mi.LinfMomentumIterativeFastGradientMethod
+        if spec.norm == "linf"
+        else mi.L2MomentumIterativeFastGradientMethod
+    )
+    attack = kind(momentum=1.0, steps=spec.steps, abs_stepsize=spec.absolute_step)
+    return _foolbox(model, attack, x, y, spec.eps)
+
+
+def _pgd(model, x, y, spec, seed):
+    import foolbox.attacks as fa
+
+    kind = fa.LinfPGD if spec.norm == "linf" else fa.L2PGD
+    attack = kind(steps=spec.steps, abs_stepsize=spec.absolute_step, random_start=True)
+    return _foolbox(model, attack, x, y, spec.eps)
+
+
+def _deepfool(model, x, y, spec, seed):
+    import foolbox.attacks as fa
+
+    kind = fa.LinfDeepFoolAttack if spec.norm == "linf" else fa.L2DeepFoolAttack
+    return _foolbox(model, kind(steps=spec.steps), x, y, None)
+
+
+def _cw(model, x, y, spec, seed):
+    import foolbox.attacks as fa
+
+    attack = fa.L2CarliniWagnerAttack(
+        binary_search_steps=9, steps=spec.steps, stepsize=spec.cw_step_size, confidence=0
+    )
+    found = _foolbox(model, attack, x, y, None)
+    # foolbox answers a black image where it found none; nothing was found there.
+    return torch.where((found == 0).flatten(1).all(1).view(-1, 1, 1, 1), x, found)
+
+
+def _ddn(model, x, y, spec, seed):
+    import foolbox.attacks as fa
+
+    return _foolbox(model, fa.DDNAttack(steps=spec.steps), x, y, None)
+
+
+def _apgd(model, x, y, spec, seed):
+    from pyautoattack.autopgd_base import APGDAttack
+
+    attack = APGDAttack(
+        model,
+        n_iter=spec.steps,
+        norm=_AUTOATTACK_NORMS[spec.norm],
+        eps=spec.eps,
+        seed=seed,
+        # DLR divides by the gap between the first and the third logit.
+        loss=apgd_loss(model, x),
+        device=x.device,
+        logger=logging.getLogger("ldatlib.apgd"),
+    )
+    return attack.perturb(x, y)
+
+
+def apgd_loss(model: nn.Module, x: Tensor) -> str:
+    """``"dlr"``, or ``"ce"`` where there are fewer than three classes."""
+    with torch.no_grad():
+        return "dlr" if model(x[:1]).shape[1] >= 3 else "ce"
+
+
+def _fab(model, x, y, spec, seed):
+    from pyautoattack.fab_pt import FABAttack_PT
+
+    attack = FABAttack_PT(
+        model,
+        norm=_AUTOATTACK_NORMS[spec.norm],
+        n_iter=spec.steps,
+        eps=spec.eps,
+        seed=seed,
+        device=x.device,
+    )
+    return attack.perturb(x, y)
+
+
+def _square(model, x, y, spec, seed):
+    from pyautoattack.square import SquareAttack
+
+    attack = SquareAttack(
+        model,
+        norm=_AUTOATTACK_NORMS[spec.norm],
+        n_queries=spec.steps,
+        eps=spec.eps,
+        seed=seed,
+        resc_schedule=False,
+        device=x.device,
+    )
+    with torch.no_grad():
+        return attack.perturb(x, y)
+
+
+_AUTOATTACK_NORMS = {"linf": "Linf", "l2": "L2"}
+METHODS = {
+    "fgsm": _Method("FGSM", NORMS, _fgsm),
+    "mi_fgsm": _Method("MI-FGSM", NORMS, _mi_fgsm),
+    "pgd": _Method("PGD", NORMS, _pgd),
+    "apgd": _Method("APGD-DLR", NORMS, _apgd),
+    "fab": _Method("FAB", NORMS, _fab),
+    "deepfool": _Method("DeepFool", NORMS, _deepfool),
+    "cw": _Method("C&W", ("l2",), _cw),
+    "ddn": _Method("DDN", ("l2",), _ddn),
+    "square": _Method("Square", NORMS, _square),
+}
+
+
+def table1_attacks(
+    eps_linf: float, eps_l2: float, *, steps: int = 40, cw_step_size: float = 0.01
+) -> tuple[Attack, ...]:
+    """The columns of Tables 1 and 2, and DDN, which the paper announces and leaves out."""
+    linf = ("pgd", "apgd", "fab", "deepfool")
+    l2 = ("pgd", "apgd", "fab", "cw", "deepfool", "ddn")
+    return tuple(Attack(m, "linf", eps_linf, steps) for m in linf) + tuple(
+        Attack(m, "l2", eps_l2, steps, cw_step_size=cw_step_size) for m in l2
+    )
+
+
+def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, both ends in [0,1]."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def share(right: Tensor) -> dict:
+    """A proportion as records hold it: ``value`` in [0,1], 95% interval, and its denominator."""
+    successes, count = int(right.sum()), len(right)
+    low, high = wilson_interval(successes, count)
+    return {"value": successes / count, "low": low, "high": high, "count": count}
+
+
+def predict(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
+    """Predicted classes [N]."""
+    with torch.no_grad():
+        return torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
+
+
+def run_attack(
+    model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, batch_size: int = 128, seed: int = 0
+) -> Tensor:
+    """The attack's images [N, C, H, W], inside the ball and [0,1]; ``x`` where it found nothing.
+
+    Deterministic for the same seed, batch size and order, on the CPU. Torch's global random state
+    is left as it was. The model is used in eval mode and left as it was.
+    """
+    method = METHODS[attack.method]
+    results = []
+    with frozen(model), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            found = method.run(model, part, labels, attack, seed).detach()
+            # DDN and DeepFool divide by gradients that may vanish.
+            finite = found.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
+            delta = torch.where(finite, found - part, 0)
+            results.append((part + project(delta, attack.eps, attack.norm)).clamp(0, 1))
+    return torch.cat(results) if results else x.clone()
+
+
+@dataclass
+class Evaluation:
+    """What ``evaluate`` measured. ``right`` has a bool tensor [N] per attack key."""
+
+    record: dict
+    right: dict[str, Tensor]
+    x_adv: dict[str, Tensor]
+
+
+def evaluate(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attacks: Iterable[Attack],
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    on_attack: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Attack a model with each attack and count what is left.
+
+    Parameters
+    ----------
+    model : images [N, C, H, W] in [0,1] -> logits [N, classes]; any ``nn.Module``.
+    attacks : their keys must differ.
+    on_attack : called with an attack's key when it is done.
+
+    Returns
+    -------
+    Evaluation whose ``record`` holds, ready for JSON: ``clean_accuracy``; per attack
+    ``robust_accuracy`` (value, 95% Wilson interval, count), seconds, settings and the images still
+    right (as a string of 0 and 1); ``worst_case`` per norm: right under every attack of that norm;
+    and ``self_checks``, whose failure turns ``ok`` false.
+
+    Raises
+    ------
+    UserError : no images, images outside [0,1], or two attacks of one key.
+    """
+    attacks = tuple(attacks)
+    keys = [attack.key for attack in attacks]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"two attacks share a key among {', '.join(keys)}; run them one by one")
+    if not len(x):
+        raise UserError("no images to evaluate on")
+    if x.min() < 0 or x.max() > 1:
+        raise UserError("images must lie in [0,1]; leave the normalisation to the model")
+    with frozen(model):
+        clean = predict(model, x, batch_size) == y
+        right: dict[str, Tensor] = {}
+        x_adv: dict[str, Tensor] = {}
+        columns = {}
+        for attack in attacks:
+            started = time.perf_counter()
+            x_adv[attack.key] = x.clone()
+            x_adv[attack.key][clean] = run_attack(
+                model, x[clean], y[clean], attack, batch_size=batch_size, seed=seed
+            )
+            right[attack.key] = clean & (predict(model, x_adv[attack.key], batch_size) == y)
+            columns[attack.key] = {
+                "settings": asdict(attack) | {"step_size": attack.absolute_step},
+                "robust_accuracy": share(right[attack.key]),
+                "seconds": round(time.perf_counter() - started, 3),
+                "right": _bits(right[attack.key]),
+            }
+            if attack.method == "apgd":
+                columns[attack.key]["settings"]["loss"] = apgd_loss(model, x)
+            if on_attack:
+                on_attack(attack.key)
+        worst = {}
+        for norm in NORMS:
+            of_norm = [right[a.key] for a in attacks if a.norm == norm]
+            if of_norm:
+                worst[norm] = share(torch.stack(of_norm).all(0))
+        checks = _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed)
+    record = {
+        "clean_accuracy": share(clean),
+        "clean_right": _bits(clean),
+        "attacks": columns,
+        "worst_case": worst,
+        "self_checks": checks,
+        "ok": all(check["passed"] for check in checks),
+        "batch_size": batch_size,
+        "attack_seed": seed,
+    }
+    return Evaluation(record, right, x_adv)
+
+
+def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) -> list[dict]:
+    checks = []
+    pgd = [attack for attack in attacks if attack.method == "pgd"] or [Attack("pgd", "linf", 0)]
+    unmoved = run_attack(
+        model, x, y, replace(pgd[0], eps=0.0, steps=1), batch_size=batch_size, seed=seed
+    )
+    still = int((predict(model, unmoved, batch_size) == y).sum())
+    checks.append(
+        {
+            "name": "a budget of 0 gives the clean accuracy",
+            "passed": still == int(clean.sum()),
+            "value": still / len(y),
+        }
+    )
+    for attack in attacks:
+        images = x_adv[attack.key]
+        delta = images - x
+        size = l2_norm(delta) if attack.norm == "l2" else delta.flatten(1).abs().amax(1)
+        excess = float(size.max()) - attack.eps
+        inside = excess <= BALL_TOLERANCE and images.min() >= 0 and images.max() <= 1
+        checks.append(
+            {
+                "name": f"{attack.key}: inside the ball and [0,1]",
+                "passed": bool(inside),
+                "value": excess,
+            }
+        )
+        checks.append(batch_agreement(model, images, y, right[attack.key], attack.key))
+    return checks
+
+
+def batch_agreement(model: nn.Module, images: Tensor, y: Tensor, right: Tensor, key: str) -> dict:
+    """Self-check: the same images in other batches and another order are judged alike."""
+    again = predict(model, images.flip(0), 37).flip(0) == y
+    agreement = float((again == right).float().mean())
+    return {
+        "name": f"{key}: other batches agree",
+        "passed": agreement >= BATCH_AGREEMENT,
+        "value": agreement,
+    }
+
+
+def rescore(model: nn.Module, images: Tensor, y: Tensor, right: Tensor, key: str) -> dict:
+    """Self-check: saved adversarial images, read back, give the recorded number."""
+    again = int((predict(model, images) == y).sum())
+    return {
+        "name": f"{key}: the saved images re-score to the reported number",
+        "passed": again == int(right.sum()),
+        "value": again / len(y),
+    }
+
+
+def _bits(right: Tensor) -> str:
+    return "".join("1" if value else "0" for value in right.tolist())
+
+
+def from_bits(bits: str) -> Tensor:
+    """The bool tensor [N] that a record holds as a string of 0 and 1."""
+    return torch.tensor([bit == "1" for bit in bits])

@@ -1,0 +1,398 @@
+"""Train one defence: data, attack, loss, schedule, validation, checkpoints, log.
+
+Everything random (order, augmentation, attack) comes from one generator on the device, whose state
+is saved with the optimiser after every epoch, so a resumed training continues where it stopped.
+"""
+
+import copy
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ldatlib.attacks import l2_norm, pgd
+from ldatlib.checkpoint import load_tensors, save_tensors, write_bytes
+from ldatlib.data import Dataset, augment, to_float
+from ldatlib.defences import DefenceConfig, lambda_at
+from ldatlib.errors import UserError
+from ldatlib.models import Classifier, NetworkConfig, build_network, default_device, place
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training's result, apart from the data.
+
+    ``network=None`` trains a model handed to ``train``. ``val_*`` is the attack on the validation
+    split that chooses the best checkpoint: PGD of ``val_steps`` steps, L-inf ``val_eps`` in pixel
+    units, on the first ``val_limit`` images, every ``val_every`` epochs and after the last.
+    ``ema_decay`` 0 keeps the weights as they are trained; 0.9995 validates and saves their
+    exponential average.
+    """
+
+    defence: DefenceConfig
+    network: NetworkConfig | None
+    epochs: int
+    seed: int = 0
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    padding: int = 4
+    flip: bool = True
+    ema_decay: float = 0.0
+    val_eps: float = 8 / 255
+    val_steps: int = 10
+    val_limit: int = 1000
+    val_every: int = 1
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "val_every", "val_limit"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "val_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be a positive number, not {getattr(self, name)}")
+        for name in ("weight_decay", "padding", "val_steps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name in ("momentum", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a training left its files, and its log: one dictionary an epoch."""
+
+    last: Path
+    best: Path
+    log_path: Path
+    log: list[dict]
+    seconds: float
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    checkpoint: str | Path,
+    *,
+    log_path: str | Path | None = None,
+    model: Classifier | None = None,
+    device: torch.device | str | None = None,
+    on_epoch: Callable[[dict], None] | None = None,
+    resume: bool = True,
+) -> TrainResult:
+    """Train a defence and leave ``NAME.safetensors`` (last) and ``NAME.best.safetensors``.
+
+    Parameters
+    ----------
+    checkpoint : path of the last checkpoint, ``.../NAME.safetensors``. While the training runs,
+        ``NAME.state.safetensors`` beside it holds what resuming needs.
+    log_path : one JSON line an epoch; ``NAME.jsonl`` beside the checkpoint unless said.
+    model : a network of your own (``Classifier``); only where ``config.network`` is None. It is
+        trained in place.
+    on_epoch : called with every epoch's line; ``None`` shows a progress bar in a terminal.
+    resume : continue from the state file where there is one of the same configuration and data.
+
+    Raises
+    ------
+    UserError : a loss that is not finite (the last good state stays and is named), a state file of
+        another configuration, no network or two of them.
+    """
+    if (config.network is None) == (model is None):
+        raise UserError("give either config.network or a model of your own, not both or neither")
+    run = _Run(config, dataset, Path(checkpoint), log_path, model, device)
+    if resume and run.state_path.exists():
+        run.restore()
+    bar = _Bar(config) if on_epoch is None else None
+    while run.epoch < config.epochs:
+        line = run.one_epoch()
+        (on_epoch or bar)(line)
+    if bar:
+        bar.close()
+    return run.finish()
+
+
+class _Run:
+    """A training in progress."""
+
+    def __init__(self, config, dataset, checkpoint, log_path, model, device):
+        self.config, self.checkpoint = config, checkpoint
+        stem = checkpoint.name.removesuffix(".safetensors")
+        self.best_path = checkpoint.with_name(f"{stem}.best.safetensors")
+        self.state_path = checkpoint.with_name(f"{stem}.state.safetensors")
+        self.log_path = Path(log_path or checkpoint.with_name(f"{stem}.jsonl"))
+        self.device = torch.device(device or default_device())
+        self.dataset = dataset.to(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.model = model or build_network(config.network, *dataset.statistics())
+            self.teacher = (
+                copy.deepcopy(_reinitialised(self.model))
+                if config.defence.objective == "lbgat"
+                else None
+            )
+        place(self.model, self.device)
+        if self.teacher:
+            place(self.teacher, self.device)
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.average = (
+            AveragedModel(
+                self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+            )
+            if config.ema_decay
+            else None
+        )
+        self.optimizer = self._optimizer()
+        self.epoch, self.seconds, self.best, self.log = 0, 0.0, -1.0, []
+        self.val_x, self.val_y = self.dataset.split("val", config.val_limit)
+
+    @property
+    def identity(self) -> dict:
+        return {"config": self.config.as_dict(), "fingerprint": self.dataset.fingerprint}
+
+    @property
+    def evaluated(self) -> Classifier:
+        return self.average.module if self.average else self.model
+
+    def _optimizer(self) -> torch.optim.SGD:
+        centroids, others = [], []
+        for name, parameter in self.model.named_parameters():
+            undecayed = name == "head.means" and not self.config.defence.centroid_weight_decay
+            (centroids if undecayed else others).append(parameter)
+        if self.teacher:
+            others += list(self.teacher.parameters())
+        groups = [{"params": others}]
+        if centroids:
+            groups.append({"params": centroids, "weight_decay": 0.0})
+        config = self.config
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+
+    def one_epoch(self) -> dict:
+        config, started = self.config, time.perf_counter()
+        images, labels = self.dataset.images["train"], self.dataset.labels["train"]
+        order = torch.randperm(len(labels), device=self.device, generator=self.generator)
+        batches = order.split(config.batch_size)
+        sums: dict[str, Tensor] = {}
+        for step, index in enumerate(batches):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._lr(self.epoch + step / len(batches))
+            for name, value in self._step(images[index], labels[index]).items():
+                sums[name] = sums.get(name, 0.0) + value * len(index)
+        means = {name: float(value) / len(order) for name, value in sums.items()}
+        if not all(math.isfinite(value) for value in means.values()):
+            raise UserError(self._not_finite(means))
+        self.epoch += 1
+        line = {"epoch": self.epoch, "lr": self._lr(self.epoch - 1), **means}
+        head = self.evaluated.head
+        if hasattr(head, "smallest_centroid_distance"):
+            defence = config.defence
+            line["lambda"] = lambda_at(
+                self.epoch / config.epochs, defence.lambda_schedule, defence.lambda_init
+            )
+            line["smallest_centroid_distance"] = float(head.smallest_centroid_distance())
+        if self.epoch % config.val_every == 0 or self.epoch == config.epochs:
+            line.update(self._validate())
+        self.seconds += time.perf_counter() - started
+        line["seconds"] = round(self.seconds, 3)
+        self.log.append(line)
+        self._save(line)
+        return line
+
+    def _lr(self, epoch: float) -> float:
+        return self.config.lr * (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
+
+    def _step(self, images: Tensor, y: Tensor) -> dict[str, Tensor]:
+        config, defence = self.config, self.config.defence
+        if config.padding or config.flip:
+            images = augment(
+                images, padding=config.padding, flip=config.flip, generator=self.generator
+            )
+        x = to_float(images).contiguous(memory_format=torch.channels_last)
+        parts = {}
+        x_adv = defence.adversary(self.model, x, y, self.generator)
+        if defence.attack != "none":
+            # What the attack reached, and what is left of it after the projection.
+            parts["attack_norm"] = l2_norm(x_adv - x).mean()
+            x_adv = defence.finalise(x, x_adv)
+            parts["perturbation_norm"] = l2_norm(x_adv - x).mean()
+        self.model.train()
+        if self.teacher:
+            self.teacher.train()
+        progress = (self.epoch + 1) / config.epochs
+        loss, more = defence.loss(
+            self.model, x, x_adv, y, progress=progress, teacher=self.teacher
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.model)
+        return {"loss": loss.detach(), **parts, **more}
+
+    def _validate(self) -> dict:
+        config, model = self.config, self.evaluated.eval()
+        clean = robust = 0
+        batches = zip(
+            self.val_x.split(config.batch_size), self.val_y.split(config.batch_size), strict=True
+        )
+        # Its own generator: how often a training validates must not change the training.
+        generator = torch.Generator(self.device).manual_seed(config.seed)
+        for x, y in batches:
+            x = x.contiguous(memory_format=torch.channels_last)
+            x_adv = pgd(
+                model,
+                x,
+                y,
+                eps=config.val_eps,
+                step_size=config.val_eps / 4,
+                num_steps=config.val_steps,
+                generator=generator,
+            )
+            with torch.no_grad():
+                right = model(x).argmax(1) == y
+                clean += int(right.sum())
+                robust += int((right & (model(x_adv).argmax(1) == y)).sum())
+        count = len(self.val_y)
+        return {"val_clean_accuracy": clean / count, "val_robust_accuracy": robust / count}
+
+    def _header(self, line: dict) -> dict:
+        network = self.config.network
+        return {
+            "kind": "model",
+            "network": network.as_dict() if network else None,
+            "class_names": list(self.dataset.class_names),
+            "dataset": self.dataset.title,
+            "epoch": self.epoch,
+            "metrics": line,
+            **self.identity,
+        }
+
+    def _save(self, line: dict) -> None:
+        """Best and last checkpoint, the log, and the state, last, which makes the epoch count."""
+        state = self.evaluated.state_dict()
+        robust = line.get("val_robust_accuracy", -1.0)
+        if robust > self.best:
+            self.best = robust
+            save_tensors(self.best_path, state, self._header(line))
+        if self.epoch == self.config.epochs:
+            save_tensors(self.checkpoint, state, self._header(line))
+        lines = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in self.log)
+        write_bytes(self.log_path, lines.encode())
+        header = {
+            "kind": "state",
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "best": self.best,
+            "log": self.log,
+            **self.identity,
+        }
+        save_tensors(self.state_path, self._state_tensors(), header)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        known = {"model": self.model, "teacher": self.teacher, "average": self.average}
+        return {name: module for name, module in known.items() if module is not None}
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _state_tensors(self) -> dict[str, Tensor]:
+        tensors = {"generator": self.generator.get_state()}
+        for name, module in self._modules().items():
+            tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+        for index, parameter in enumerate(self._parameters()):
+            buffer = self.optimizer.state[parameter].get("momentum_buffer")
+            if buffer is not None:
+                tensors[f"momentum/{index}"] = buffer
+        return tensors
+
+    def restore(self) -> None:
+        tensors, header = load_tensors(self.state_path)
+        # The header went through JSON, where tuples become lists.
+        if header.get("kind") != "state" or {k: header[k] for k in self.identity} != json.loads(
+            json.dumps(self.identity)
+        ):
+            raise UserError(
+                f"{self.state_path} belongs to a training with other settings or other data; "
+                "delete it or choose another folder"
+            )
+        for name, module in self._modules().items():
+            prefix = f"{name}/"
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+        for index, parameter in enumerate(self._parameters()):
+            if f"momentum/{index}" in tensors:
+                buffer = tensors[f"momentum/{index}"].to(self.device)
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.generator.set_state(tensors["generator"])
+        self.epoch, self.seconds = header["epoch"], header["seconds"]
+        self.best, self.log = header["best"], header["log"]
+
+    def _not_finite(self, means: dict[str, float]) -> str:
+        name = next(name for name, value in means.items() if not math.isfinite(value))
+        kept = f"the state after epoch {self.epoch} stays in {self.state_path}"
+        return (
+            f"{self.config.defence.name}: {name} is not finite in epoch {self.epoch + 1}; "
+            f"{kept if self.epoch else 'no epoch was finished'}; lower lr or lambda_init"
+        )
+
+    def finish(self) -> TrainResult:
+        self.state_path.unlink(missing_ok=True)
+        return TrainResult(self.checkpoint, self.best_path, self.log_path, self.log, self.seconds)
+
+
+def _reinitialised(model: Classifier) -> Classifier:
+    """A copy with fresh weights: LBGAT's teacher starts on its own."""
+    twin = copy.deepcopy(model)
+    for module in twin.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return twin
+
+
+class _Bar:
+    """An epoch a tick, in a terminal; silent elsewhere."""
+
+    def __init__(self, config: TrainConfig):
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=config.epochs,
+            desc=config.defence.name,
+            unit="epoch",
+            disable=not sys.stderr.isatty(),
+        )
+
+    def __call__(self, line: dict) -> None:
+        self.bar.update(line["epoch"] - self.bar.n)
+        shown = {"loss": "loss", "val_clean_accuracy": "clean", "val_robust_accuracy": "robust"}
+        self.bar.set_postfix({short: f"{line[k]:.3f}" for k, short in shown.items() if k in line})
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def train_config_from(values: dict) -> TrainConfig:
+    """The configuration written in a checkpoint's header, as an object again."""
+    values = {field.name: values[field.name] for field in fields(TrainConfig)}
+    network = values["network"]
+    return TrainConfig(
+        **values
+        | {
+            "defence": DefenceConfig(**values["defence"]),
+            "network": NetworkConfig(**network) if network else None,
+        }
+    )
