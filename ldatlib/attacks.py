@@ -235,9 +235,7 @@ def pgd(
     return (x + project(delta, eps, norm)).clamp(0, 1)
 
 
-def _random_in_ball(
-    x: Tensor, eps: float, norm: str, generator: torch.Generator | None
-) -> Tensor:
+def _random_in_ball(x: Tensor, eps: float, norm: str, generator: torch.Generator | None) -> Tensor:
     if norm == "linf":
         noise = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
         return (2 * noise - 1) * eps

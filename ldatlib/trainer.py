@@ -232,9 +232,7 @@ class _Run:
         if self.teacher:
             self.teacher.train()
         progress = (self.epoch + 1) / config.epochs
-        loss, more = defence.loss(
-            self.model, x, x_adv, y, progress=progress, teacher=self.teacher
-        )
+        loss, more = defence.loss(self.model, x, x_adv, y, progress=progress, teacher=self.teacher)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

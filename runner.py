@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Run the companion's notebooks without a browser and collect tables, figures and the report.
+
+Everything computed is kept and found again, so a second run does only what is missing.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent
+sys.path.insert(0, str(PROJECT))
+
+from ldatlib.errors import UserError  # noqa: E402
+
+NOTEBOOKS = PROJECT / "notebooks"
+REPORT = "10"
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="runner.py", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--profile", default="demo", help="demo (default), demo-full, folder")
+    add("--only", action="append", metavar="NN", help="only this notebook (repeat for more)")
+    add("--from", dest="first", metavar="NN", help="this notebook and those after it")
+    add("--set", dest="assignments", action="append", default=[], metavar="NAME=VALUE")
+    add("--seeds", metavar="N", help="trainings of each defence; same as --set seeds=N")
+    add("--jobs", metavar="N", help="processes side by side (default: one a core; one on a GPU)")
+    add("--out", metavar="DIR", help="folder of the run (default: runs/PROFILE)")
+    add("--force", action="store_true", help="compute the chosen notebooks' records anew")
+    add("--list", action="store_true", help="list the notebooks and stop")
+    add("--dry-run", action="store_true", help="print what would be computed and stop")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was computed stays and is used next time", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace) -> int:
+    from ldatlib.profiles import load_profile, parse_assignments
+
+    if options.list:
+        for path in notebooks():
+            print(f"{path.name[:2]}  {title(path)}")
+        return 0
+    chosen = select(notebooks(), options.only, options.first)
+    overrides = parse_assignments(options.assignments)
+    if options.seeds is not None:
+        overrides["seeds"] = options.seeds
+    load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
+
+    from ldatlib.experiments import open_run
+
+    jobs = whole_number("--jobs", options.jobs) if options.jobs is not None else None
+    session = open_run(options.profile, overrides, options.out, jobs)
+    plan = {path: session.plan(path.name[:2]) for path in chosen}
+    if options.dry_run:
+        print_plan(session, plan)
+        return 0
+    parameters = {
+        "profile": options.profile,
+        "overrides": overrides,
+        "out": str(session.root.resolve()),
+        "jobs": session.jobs,
+    }
+    for path in chosen:
+        check_parameters(path, parameters)
+    if options.force:
+        for job in {job.path: job for jobs in plan.values() for job in jobs}.values():
+            job.path.unlink(missing_ok=True)
+    return execute(session, plan, parameters)
+
+
+def notebooks() -> list[Path]:
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def title(path: Path) -> str:
+    """The notebook's first heading."""
+    import json
+
+    first = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    return first.splitlines()[0].lstrip("# ")
+
+
+def select(paths: list[Path], only: list[str] | None, first: str | None) -> list[Path]:
+    known = [path.name[:2] for path in paths]
+    for number in [*(only or []), *([first] if first else [])]:
+        if number not in known:
+            raise UserError(f"no notebook {number!r}; known: {', '.join(known)}")
+    return [
+        path
+        for path in paths
+        if (not only or path.name[:2] in only) and (not first or path.name[:2] >= first)
+    ]
+
+
+def whole_number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{name} must be a whole number, not {text!r}") from None
+
+
+def print_plan(session, plan: dict) -> None:
+    print(f"{session.profile.title} -> {session.root}; {session.jobs} processes")
+    total, seen = 0.0, set()
+    for path, jobs in plan.items():
+        print(path.name)
+        for job in jobs:
+            if job.path in seen:
+                continue
+            seen.add(job.path)
+            state = "found" if job.done else "missing"
+            total += 0 if job.done else job.flops
+            print(f"  {job.kind:12} {job.arm.label:20} {job.flops / 1e12:10.3f} TFLOP  {state}")
+    print(f"missing in all: {total / 1e12:.3f} TFLOP")
+
+
+def check_parameters(path: Path, parameters: dict) -> None:
+    """papermill only warns about a parameter that a notebook lacks; here it is an error."""
+    from papermill import inspect_notebook
+
+    lacking = sorted(set(parameters) - set(inspect_notebook(str(path))))
+    if lacking:
+        raise UserError(f"{path.name} has no parameter {lacking[0]!r} in its parameters cell")
+
+
+def execute(session, plan: dict, parameters: dict) -> int:
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    # Kernels start in the notebooks' folder: there they find ldatlib although not installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    # The kernel's debugger warns about frozen modules on every start.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    folder = session.root / "notebooks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose --out") from error
+    started = time.perf_counter()
+    with Progress(plan) as progress:
+        for path in plan:
+            progress.begin(path.name)
+            target = folder / path.name
+            try:
+                papermill.execute_notebook(
+                    str(path),
+                    str(target),
+                    parameters=parameters,
+                    kernel_name="python3",
+                    cwd=str(NOTEBOOKS),
+                    progress_bar=False,
+                )
+            except PapermillExecutionError as error:
+                progress.close()
+                print(
+                    f"{path.name} failed in cell {error.cell_index + 1}: "
+                    f"{error.ename}: {error.evalue}\nas far as it went: {target}",
+                    file=sys.stderr,
+                )
+                return 1
+            if path.name.startswith(REPORT):
+                write_report(target, session.root / "report.html")
+            progress.end()
+    print(f"done in {time.perf_counter() - started:.0f} s; {session.root / 'report.html'}")
+    return 0
+
+
+def write_report(notebook: Path, target: Path) -> None:
+    """The executed report as one HTML file without code."""
+    from nbconvert import HTMLExporter
+
+    from ldatlib.checkpoint import write_bytes
+
+    exporter = HTMLExporter(
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
+        template_name="lab",
+    )
+    body, _ = exporter.from_filename(str(notebook))
+    write_bytes(target, body.encode())
+
+
+class Progress:
+    """One bar for the whole run in a terminal, a line a notebook elsewhere.
+
+    The library leaves a record for every job and a log line for every epoch, so the bar needs no
+    word from the notebooks: it looks at the files.
+    """
+
+    def __init__(self, plan: dict):
+        from tqdm import tqdm
+
+        jobs = {job.path: job for jobs in plan.values() for job in jobs if not job.done}
+        self.jobs = list(jobs.values())
+        work = sum(job.flops for job in self.jobs)
+        # A notebook's own cells: a few seconds each, about as long as this much work.
+        self.share = 0.02 * work + 1e9
+        self.count, self.finished, self.name, self.began = len(plan), 0, "", 0.0
+        self.bar = tqdm(
+            total=work + self.share * len(plan),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left",
+            disable=not sys.stderr.isatty(),
+        )
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def begin(self, name: str) -> None:
+        self.name, self.began = name, time.perf_counter()
+        self.bar.set_description(f"[{self.finished + 1}/{self.count}] {name}")
+        if self.bar.disable:
+            print(f"[{self.finished + 1}/{self.count}] {name}", flush=True)
+
+    def end(self) -> None:
+        self.finished += 1
+        seconds = time.perf_counter() - self.began
+        if self.bar.disable:
+            print(f"      {self.name} done in {seconds:.0f} s", flush=True)
+
+    def _watch(self) -> None:
+        while not self.stopped.wait(0.5):
+            done = self.finished * self.share + sum(self._done(job) for job in self.jobs)
+            self.bar.update(max(min(done, self.bar.total) - self.bar.n, 0))
+
+    @staticmethod
+    def _done(job) -> float:
+        if job.done:
+            return job.flops
+        if job.kind != "train":
+            return 0.0
+        try:
+            lines = job.path.with_suffix(".jsonl").read_bytes().count(b"\n")
+        except OSError:
+            return 0.0
+        return job.flops * min(lines / job.arm.config.epochs, 1)
+
+    def close(self) -> None:
+        self.stopped.set()
+        self.bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
