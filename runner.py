@@ -5,6 +5,7 @@ Everything computed is kept and found again, so a second run does only what is m
 """
 
 import argparse
+import logging
 import os
 import sys
 import threading
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        # The client's unfinished tasks would print the kernel's traceback on the way out.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print("\ninterrupted; what was computed stays and is used next time", file=sys.stderr)
         return 130
 
@@ -166,11 +169,16 @@ def execute(session, plan: dict, parameters: dict) -> int:
                     kernel_name="python3",
                     cwd=str(NOTEBOOKS),
                     progress_bar=False,
+                    # The kernel's own notices; what a cell raises comes back as an exception.
+                    extra_arguments=["--IPKernelApp.log_level=50"],
                 )
             except PapermillExecutionError as error:
                 progress.close()
+                if error.ename == "KeyboardInterrupt":
+                    raise KeyboardInterrupt from error
+                # papermill has put one cell, the parameters, before the one that failed.
                 print(
-                    f"{path.name} failed in cell {error.cell_index + 1}: "
+                    f"{path.name} failed in cell {error.cell_index}: "
                     f"{error.ename}: {error.evalue}\nas far as it went: {target}",
                     file=sys.stderr,
                 )

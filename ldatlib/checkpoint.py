@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
@@ -86,10 +87,12 @@ def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifie
         raise UserError(f"{path} holds {header.get('kind')}, not a model")
     if header["network"] is None and backbone is None:
         raise UserError(f"{path} was trained on a network of your own: pass backbone=...")
-    if backbone is not None:
-        model = _around(backbone, tensors)
-    else:
-        model = build_network(NetworkConfig(**header["network"]))
+    # The weights are drawn and replaced at once; the caller's random state must not move.
+    with torch.random.fork_rng(devices=[]):
+        if backbone is not None:
+            model = _around(backbone, tensors)
+        else:
+            model = build_network(NetworkConfig(**header["network"]))
     model.mean, model.std = tensors["mean"].clone(), tensors["std"].clone()
     try:
         model.load_state_dict(tensors)

@@ -26,6 +26,7 @@ SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # Splits are part of the data, not of a run: every seed of every defence sees the same images.
 SPLIT_SEED = 2024
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B")
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ def _load_digits(val_size: int, test_size: int) -> Dataset:
         (images[~test], labels[~test]),
         (images[test], labels[test]),
         val_size,
+        test_size,
         flip=False,
     )
 
@@ -207,9 +209,10 @@ def _load_folder(
         order = _shuffled(len(labels))
         splits.append((images[order], torch.tensor(labels)[order]))
     train, test = splits
-    if test_size is not None:
-        test = tuple(values[:test_size] for values in test)
-    return _assemble("folder", title or root.name, class_names, train, test, val_size, flip=True)
+    if test_size is not None and not 0 < test_size <= len(test[1]):
+        raise UserError(f"test_size must lie between 1 and {len(test[1])}, not {test_size}")
+    title = title or root.resolve().name
+    return _assemble("folder", title, class_names, train, test, val_size, test_size, flip=True)
 
 
 def _list_folder(folder: Path) -> dict[str, list[Path]]:
@@ -217,7 +220,11 @@ def _list_folder(folder: Path) -> dict[str, list[Path]]:
         raise UserError(f"no folder {folder}: expected {folder.name}/CLASS/IMAGE files under it")
     listing = {}
     for directory in sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."):
-        files = sorted(p for p in directory.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(
+            p
+            for p in directory.iterdir()
+            if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "."
+        )
         if not files:
             raise UserError(f"no images in {directory}: add some or remove the folder")
         listing[directory.name] = files
@@ -245,7 +252,7 @@ def _inspect(paths: list[Path], image_size: int | None) -> tuple[bool, int]:
     for path in paths:
         try:
             with Image.open(path) as image:  # reads the header alone
-                grey = grey and image.mode in ("1", "L", "LA", "I;16")
+                grey = grey and image.mode in _GREY_MODES
                 sizes.add(image.size)
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"cannot read the image {path}: not an image; remove it") from error
@@ -258,7 +265,11 @@ def _inspect(paths: list[Path], image_size: int | None) -> tuple[bool, int]:
 def _read_image(path: Path, grey: bool, size: int) -> Tensor:
     from PIL import Image
 
-    image = _open(path).convert("L" if grey else "RGB")
+    image = _open(path)
+    if image.mode.startswith("I"):
+        # Pillow would clip 16 bits to 8 instead of scaling them.
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    image = image.convert("L" if grey else "RGB")
     if image.size != (size, size):
         scale = size / min(image.size)
         width, height = (max(size, round(side * scale)) for side in image.size)
@@ -269,10 +280,25 @@ def _read_image(path: Path, grey: bool, size: int) -> Tensor:
     return pixels.unsqueeze(0) if grey else pixels.permute(2, 0, 1).contiguous()
 
 
-def _assemble(name, title, class_names, train, test, val_size, *, flip) -> Dataset:
+def _assemble(
+    name: str,
+    title: str,
+    class_names: tuple[str, ...],
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    val_size: int,
+    test_size: int | None,
+    *,
+    flip: bool,
+) -> Dataset:
     val = _stratified(train[1], val_size, "val_size")
-    images = {"train": train[0][~val], "val": train[0][val], "test": test[0]}
-    labels = {"train": train[1][~val], "val": train[1][val], "test": test[1]}
+    splits = {"train": [v[~val] for v in train], "val": [v[val] for v in train], "test": test}
+    images, labels = {}, {}
+    for split, (pictures, classes) in splits.items():
+        # Taking a share of every class leaves what remains ordered by class at its ends.
+        order = _shuffled(len(classes))
+        order = order[:test_size] if split == "test" else order
+        images[split], labels[split] = pictures[order], classes[order]
     fingerprint = _fingerprint(class_names, images, labels)
     return Dataset(name, title, class_names, images, labels, fingerprint, flip)
 

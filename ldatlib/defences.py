@@ -195,6 +195,8 @@ class DefenceConfig:
                 raise UserError(f"{self.name}: {name} must be a number of at least 0, not {value}")
         if self.objective == "ldat" and self.beta > 1:
             raise UserError(f"{self.name}: beta of LDAT lies in [0, 1], not {self.beta}")
+        if not 0 < self.gamma < 1:
+            raise UserError(f"{self.name}: gamma must lie between 0 and 1, not {self.gamma}")
         if self.num_steps < 1:
             raise UserError(f"{self.name}: num_steps must be at least 1, not {self.num_steps}")
 

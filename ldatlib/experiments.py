@@ -346,6 +346,7 @@ def _train(run: Run, arm: Arm, device: torch.device) -> dict:
         "images_per_second": round(images / result.seconds, 1),
         "parameters": sum(p.numel() for p in load_model(result.last).parameters()),
         "checkpoints": {"last": result.last.name, "best": result.best.name},
+        "val_images": min(arm.config.val_limit, len(run.view(arm).labels["val"])),
         "last": last,
         "best": best,
     }

@@ -52,7 +52,12 @@ class GaussianMixtureHead(nn.Module):
         if init not in CENTROID_INITS:
             raise UserError(f"unknown centroid init {init!r}; known: {', '.join(CENTROID_INITS)}")
         self.means = nn.Parameter(torch.empty(num_classes, feature_dim))
-        if init == "xavier":
+        self.init = init
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the centroids anew from torch's global random state."""
+        if self.init == "xavier":
             nn.init.xavier_uniform_(self.means)
         else:
             nn.init.normal_(self.means)

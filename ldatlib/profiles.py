@@ -204,7 +204,7 @@ def _element(name: str, value: object, kind: type, limits) -> object:
         else:
             # Budgets are written as the field writes them: 8/255.
             parsed = float(Fraction(value)) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+    except (TypeError, ValueError, ArithmeticError):
         word = {int: "a whole number", float: "a number"}[kind]
         raise UserError(f"{name} must be {word}, not {value!r}") from None
     if "known" in limits and parsed not in limits["known"]:

@@ -48,6 +48,10 @@ class Attack:
             raise UserError(f"eps must be a number of at least 0, not {self.eps}")
         if self.steps < 1:
             raise UserError(f"steps must be at least 1, not {self.steps}")
+        for name in ("step_size", "cw_step_size"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UserError(f"{name} must be a positive number, not {value}")
 
     @property
     def key(self) -> str:
@@ -234,6 +238,8 @@ def run_attack(
     Deterministic for the same seed, batch size and order, on the CPU. Torch's global random state
     is left as it was. The model is used in eval mode and left as it was.
     """
+    if not len(x):
+        return x.clone()
     method = METHODS[attack.method]
     results = []
     with frozen(model), torch.random.fork_rng():
@@ -244,7 +250,7 @@ def run_attack(
             finite = found.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
             delta = torch.where(finite, found - part, 0)
             results.append((part + project(delta, attack.eps, attack.norm)).clamp(0, 1))
-    return torch.cat(results) if results else x.clone()
+    return torch.cat(results)
 
 
 @dataclass
@@ -291,7 +297,7 @@ def evaluate(
         raise UserError(f"two attacks share a key among {', '.join(keys)}; run them one by one")
     if not len(x):
         raise UserError("no images to evaluate on")
-    if x.min() < 0 or x.max() > 1:
+    if not (x.min() >= 0 and x.max() <= 1):  # NaN included
         raise UserError("images must lie in [0,1]; leave the normalisation to the model")
     with frozen(model):
         clean = predict(model, x, batch_size) == y
@@ -348,6 +354,8 @@ def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) ->
             "value": still / len(y),
         }
     )
+    for name, images in {"clean": x, **x_adv}.items():
+        checks.append(finite_logits(model, images, name))
     for attack in attacks:
         images = x_adv[attack.key]
         delta = images - x
@@ -363,6 +371,17 @@ def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) ->
         )
         checks.append(batch_agreement(model, images, y, right[attack.key], attack.key))
     return checks
+
+
+def finite_logits(model: nn.Module, images: Tensor, key: str) -> dict:
+    """Self-check: no logit is NaN or infinite; such an image would count as anything."""
+    with torch.no_grad():
+        finite = torch.cat([model(part).isfinite().all(1) for part in images.split(256)])
+    return {
+        "name": f"{key}: logits are finite",
+        "passed": bool(finite.all()),
+        "value": float(finite.float().mean()),
+    }
 
 
 def batch_agreement(model: nn.Module, images: Tensor, y: Tensor, right: Tensor, key: str) -> dict:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from ldatlib import paper
 from ldatlib.defences import TITLES
@@ -92,15 +94,28 @@ def trainings(records: Sequence[dict]) -> pd.DataFrame:
     )
 
 
+def right_images(record: dict, key: str) -> Tensor:
+    """Images a white-box record has right, [N] bool.
+
+    ``key``: an attack, ``"natural"``, or ``"linf"`` / ``"l2"`` for the worst case of that norm.
+    """
+    if key == "natural":
+        return from_bits(record["clean_right"])
+    if key in _NORMS:
+        columns = [c for name, c in record["attacks"].items() if name.startswith(f"{key}_")]
+        return torch.stack([from_bits(column["right"]) for column in columns]).all(0)
+    return from_bits(record["attacks"][key]["right"])
+
+
 def mcnemar(first: dict, second: dict, key: str) -> tuple[int, int, float]:
-    """Two networks on the same images under one attack: exact McNemar test.
+    """Two networks on the same images: exact McNemar test. ``key`` as for ``right_images``.
 
     Returns how many images only the first, and only the second, still has right, and the
     two-sided p-value. It speaks of these two networks, not of the two methods.
     """
     from scipy.stats import binomtest
 
-    a, b = (from_bits(record["attacks"][key]["right"]) for record in (first, second))
+    a, b = right_images(first, key), right_images(second, key)
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     if only_first + only_second == 0:
         return 0, 0, 1.0

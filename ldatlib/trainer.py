@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -134,17 +135,12 @@ class _Run:
         self.log_path = Path(log_path or checkpoint.with_name(f"{stem}.jsonl"))
         self.device = torch.device(device or default_device())
         self.dataset = dataset.to(self.device)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = model or build_network(config.network, *dataset.statistics())
-            self.teacher = (
-                copy.deepcopy(_reinitialised(self.model))
-                if config.defence.objective == "lbgat"
-                else None
-            )
-        place(self.model, self.device)
-        if self.teacher:
-            place(self.teacher, self.device)
+            self.teacher = self._fresh_teacher() if config.defence.objective == "lbgat" else None
+        for module in filter(None, (self.model, self.teacher)):
+            place(module, self.device)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.average = (
             AveragedModel(
@@ -180,31 +176,48 @@ class _Run:
             groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
 
+    def _fresh_teacher(self) -> Classifier:
+        """LBGAT's teacher: the same network with weights of its own."""
+        if self.config.network is not None:
+            return build_network(self.config.network, *self.dataset.statistics())
+        teacher = copy.deepcopy(self.model)
+        for module in teacher.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        return teacher
+
+    def _batches(self, count: int) -> list[Tensor]:
+        order = torch.randperm(count, device=self.device, generator=self.generator)
+        batches = list(order.split(self.config.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            # Batch norm has no variance over a single image of a single pixel.
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
+
     def one_epoch(self) -> dict:
         config, started = self.config, time.perf_counter()
         images, labels = self.dataset.images["train"], self.dataset.labels["train"]
-        order = torch.randperm(len(labels), device=self.device, generator=self.generator)
-        batches = order.split(config.batch_size)
+        batches = self._batches(len(labels))
         sums: dict[str, Tensor] = {}
         for step, index in enumerate(batches):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._lr(self.epoch + step / len(batches))
             for name, value in self._step(images[index], labels[index]).items():
                 sums[name] = sums.get(name, 0.0) + value * len(index)
-        means = {name: float(value) / len(order) for name, value in sums.items()}
-        if not all(math.isfinite(value) for value in means.values()):
-            raise UserError(self._not_finite(means))
-        self.epoch += 1
-        line = {"epoch": self.epoch, "lr": self._lr(self.epoch - 1), **means}
+        epoch = self.epoch + 1
+        line = {"epoch": epoch, "lr": self._lr(self.epoch)}
+        line |= {name: float(value) / len(labels) for name, value in sums.items()}
         head = self.evaluated.head
         if hasattr(head, "smallest_centroid_distance"):
             defence = config.defence
             line["lambda"] = lambda_at(
-                self.epoch / config.epochs, defence.lambda_schedule, defence.lambda_init
+                epoch / config.epochs, defence.lambda_schedule, defence.lambda_init
             )
             line["smallest_centroid_distance"] = float(head.smallest_centroid_distance())
-        if self.epoch % config.val_every == 0 or self.epoch == config.epochs:
+        if epoch % config.val_every == 0 or epoch == config.epochs:
             line.update(self._validate())
+        self._check_finite(line)
+        self.epoch = epoch
         self.seconds += time.perf_counter() - started
         line["seconds"] = round(self.seconds, 3)
         self.log.append(line)
@@ -242,7 +255,7 @@ class _Run:
 
     def _validate(self) -> dict:
         config, model = self.config, self.evaluated.eval()
-        clean = robust = 0
+        clean, robust, loss = 0, 0, 0.0
         batches = zip(
             self.val_x.split(config.batch_size), self.val_y.split(config.batch_size), strict=True
         )
@@ -260,11 +273,17 @@ class _Run:
                 generator=generator,
             )
             with torch.no_grad():
-                right = model(x).argmax(1) == y
+                logits = model(x)
+                loss += float(F.cross_entropy(logits, y, reduction="sum"))
+                right = logits.argmax(1) == y
                 clean += int(right.sum())
                 robust += int((right & (model(x_adv).argmax(1) == y)).sum())
         count = len(self.val_y)
-        return {"val_clean_accuracy": clean / count, "val_robust_accuracy": robust / count}
+        return {
+            "val_loss": loss / count,
+            "val_clean_accuracy": clean / count,
+            "val_robust_accuracy": robust / count,
+        }
 
     def _header(self, line: dict) -> dict:
         network = self.config.network
@@ -328,9 +347,14 @@ class _Run:
             )
         for name, module in self._modules().items():
             prefix = f"{name}/"
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            try:
+                module.load_state_dict(own)
+            except RuntimeError as error:
+                raise UserError(
+                    f"{self.state_path} belongs to another network; delete it or choose another "
+                    "folder"
+                ) from error
         for index, parameter in enumerate(self._parameters()):
             if f"momentum/{index}" in tensors:
                 buffer = tensors[f"momentum/{index}"].to(self.device)
@@ -339,26 +363,22 @@ class _Run:
         self.epoch, self.seconds = header["epoch"], header["seconds"]
         self.best, self.log = header["best"], header["log"]
 
-    def _not_finite(self, means: dict[str, float]) -> str:
-        name = next(name for name, value in means.items() if not math.isfinite(value))
-        kept = f"the state after epoch {self.epoch} stays in {self.state_path}"
-        return (
-            f"{self.config.defence.name}: {name} is not finite in epoch {self.epoch + 1}; "
-            f"{kept if self.epoch else 'no epoch was finished'}; lower lr or lambda_init"
-        )
+    def _check_finite(self, line: dict) -> None:
+        """Stop before a broken state is saved; weights too: the last ones are in no loss yet."""
+        broken = [name for name, value in line.items() if not math.isfinite(value)]
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            broken.append("a weight")
+        if broken:
+            kept = f"the state after epoch {self.epoch} stays in {self.state_path}"
+            raise UserError(
+                f"{self.config.defence.name}: {broken[0]} is not finite in epoch "
+                f"{self.epoch + 1}; {kept if self.epoch else 'no epoch was finished'}; "
+                "lower lr or lambda_init"
+            )
 
     def finish(self) -> TrainResult:
         self.state_path.unlink(missing_ok=True)
         return TrainResult(self.checkpoint, self.best_path, self.log_path, self.log, self.seconds)
-
-
-def _reinitialised(model: Classifier) -> Classifier:
-    """A copy with fresh weights: LBGAT's teacher starts on its own."""
-    twin = copy.deepcopy(model)
-    for module in twin.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return twin
 
 
 class _Bar:

@@ -1,0 +1,61 @@
+"""Models whose decision boundary is known in closed form."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Plane(nn.Module):
+    """Logits ``offset + [0, scale (w.x + b)]``, and ``offset - 50 scale`` for every other.
+
+    The boundary between the classes 0 and 1 is the plane ``w.x + b = 0``; further classes are
+    never predicted.
+    """
+
+    def __init__(self, w: Tensor, b: float = 0.0, *, classes=2, offset=0.0, scale=1.0):
+        super().__init__()
+        self.w = nn.Parameter(w.clone())
+        self.b, self.classes, self.offset, self.scale = b, classes, offset, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = self.scale * (x.flatten(1) @ self.w + self.b)
+        zero = torch.zeros_like(value)
+        return (
+            torch.stack([zero, value] + [zero - 50 * self.scale] * (self.classes - 2), 1)
+            + self.offset
+        )
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) @ self.w + self.b > 0).long()
+
+    @torch.no_grad()
+    def outward(self, x: Tensor) -> Tensor:
+        """+1 where a step along ``w`` leads to the plane, -1 where it leads away, [N]."""
+        return 1 - 2.0 * self.predict(x).to(x.dtype)
+
+    @torch.no_grad()
+    def distance(self, x: Tensor, norm: str = "l2") -> Tensor:
+        """Distance of each image to the plane, [N]: the L1 norm of ``w`` is dual to L-inf."""
+        dual = self.w.norm() if norm == "l2" else self.w.abs().sum()
+        return (x.flatten(1) @ self.w + self.b).abs() / dual
+
+
+class SmoothNet(nn.Module):
+    """A small smooth network without batch norm, for float64 comparisons."""
+
+    def __init__(self, pixels: int = 9, classes: int = 4, hidden: int = 8):
+        super().__init__()
+        self.first, self.second = nn.Linear(pixels, hidden), nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.tanh(3 * self.first(x.flatten(1))))
+
+
+def snapshot(model: nn.Module) -> dict:
+    """Everything of a model that an attack must leave alone."""
+    return {
+        "modes": [module.training for module in model.modules()],
+        "flags": [parameter.requires_grad for parameter in model.parameters()],
+        "gradients": [parameter.grad for parameter in model.parameters()],
+        "state": {name: value.tolist() for name, value in model.state_dict().items()},
+    }

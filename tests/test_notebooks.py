@@ -1,0 +1,60 @@
+"""What every committed notebook must be; nbval runs them apart from these tests."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from runner import notebooks
+
+NOTEBOOKS = {path.name: nbformat.read(path, 4) for path in notebooks()}
+
+
+def tagged(nb, tag):
+    return [c for c in nb.cells if c.cell_type == "code" and tag in c.metadata.get("tags", [])]
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def nb(request):
+    return NOTEBOOKS[request.param]
+
+
+def test_one_parameters_cell_of_literals(nb):
+    (cell,) = tagged(nb, "parameters")
+    statements = ast.parse(cell.source).body
+    names = [statement.targets[0].id for statement in statements]
+    assert names == ["profile", "overrides", "out", "jobs"]
+    for statement in statements:
+        ast.literal_eval(statement.value)
+
+
+def test_outputs_are_committed_and_free_of_errors(nb):
+    outputs = [o for c in nb.cells if c.cell_type == "code" for o in c.outputs]
+    assert outputs and not [o for o in outputs if o.output_type == "error"]
+
+
+def test_at_least_two_cells_are_compared(nb):
+    compared = tagged(nb, "NBVAL_CHECK_OUTPUT")
+    assert len(compared) >= 2 and all(cell.outputs for cell in compared)
+
+
+def test_cells_stay_short(nb):
+    assert max(len(c.source.splitlines()) for c in nb.cells if c.cell_type == "code") <= 30
+
+
+def test_outputs_name_no_folder_of_a_machine(nb):
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+            assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users)/", text)
+
+
+def test_the_environment_of_the_author_is_not_in_them(nb):
+    assert "papermill" not in nb.metadata
+    assert nb.metadata.kernelspec.name == "python3"
+
+
+def test_the_companion_ends_with_its_report():
+    assert list(NOTEBOOKS)[-1] == "10_report.ipynb"
+    assert len(NOTEBOOKS) >= 4
