@@ -241,5 +241,5 @@ def _random_in_ball(x: Tensor, eps: float, norm: str, generator: torch.Generator
         return (2 * noise - 1) * eps
     length = torch.rand(len(x), dtype=x.dtype, device=x.device, generator=generator)
     # Uniform in the ball: the radius of a uniform point is distributed as u^(1/d).
-    length = length ** (1 / max(x[0].numel(), 1)) * eps
+    length = length ** (1 / max(x.shape[1:].numel(), 1)) * eps
     return per_image(length, x) * _random_directions(x, generator)

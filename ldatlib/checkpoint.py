@@ -26,7 +26,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; free some space there") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; make room or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -92,7 +94,11 @@ def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifie
         if backbone is not None:
             model = _around(backbone, tensors)
         else:
-            model = build_network(NetworkConfig(**header["network"]))
+            try:
+                config = NetworkConfig(**header["network"])
+            except TypeError as error:
+                raise UserError(f"{path} was written by another version: {error}") from error
+            model = build_network(config)
     model.mean, model.std = tensors["mean"].clone(), tensors["std"].clone()
     try:
         model.load_state_dict(tensors)

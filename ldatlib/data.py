@@ -26,7 +26,7 @@ SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # Splits are part of the data, not of a run: every seed of every defence sees the same images.
 SPLIT_SEED = 2024
-_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B")
+_GREY_MODES = ("1", "L", "LA", "I;16", "I;16B")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Dataset:
 
     def subset(self, classes: Sequence[int], train_size: int | None = None) -> "Dataset":
         """Only these classes, relabelled 0, 1, ... in the order given; optionally fewer images."""
+        if len(set(classes)) < max(2, len(classes)):
+            raise UserError(f"a subset needs at least 2 different classes, not {list(classes)}")
         for label in classes:
             if not 0 <= label < self.num_classes:
                 raise UserError(
@@ -145,7 +147,7 @@ def load_dataset(
     ----------
     name : ``"digits"`` or ``"folder"``.
     root : the folder with ``train/CLASS/*`` and ``test/CLASS/*``; needed by ``"folder"`` alone.
-    image_size : side of the square images, at least 4; see the rule in the module's docstring.
+    image_size : side of the square images, at least 8; see the rule in the module's docstring.
     val_size : images taken out of the training split, the same share of every class.
     test_size : keep this many test images (digits: 400 unless said; folder: all).
     title : what the records and figures call the data; a folder's own name unless said.
@@ -191,8 +193,8 @@ def _load_digits(val_size: int, test_size: int) -> Dataset:
 def _load_folder(
     root: Path, image_size: int | None, val_size: int, test_size: int | None, title: str | None
 ) -> Dataset:
-    if image_size is not None and image_size < 4:
-        raise UserError(f"image_size must be at least 4 pixels, not {image_size}")
+    if image_size is not None and image_size < 8:
+        raise UserError(f"image_size must be at least 8 pixels, not {image_size}")
     listing = {split: _list_folder(root / split) for split in ("train", "test")}
     class_names = tuple(sorted(listing["train"]))
     if len(class_names) < 2:
@@ -240,7 +242,7 @@ def _open(path: Path):
         with Image.open(path) as image:
             image.load()
             return image
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {path}: {error}; repair or remove it") from error
 
 
@@ -254,8 +256,8 @@ def _inspect(paths: list[Path], image_size: int | None) -> tuple[bool, int]:
             with Image.open(path) as image:  # reads the header alone
                 grey = grey and image.mode in _GREY_MODES
                 sizes.add(image.size)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"cannot read the image {path}: not an image; remove it") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"cannot read the image {path}: {error}; remove it") from error
     if image_size is not None:
         return grey, image_size
     width, height = next(iter(sizes))
@@ -266,7 +268,7 @@ def _read_image(path: Path, grey: bool, size: int) -> Tensor:
     from PIL import Image
 
     image = _open(path)
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I;16"):
         # Pillow would clip 16 bits to 8 instead of scaling them.
         image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     image = image.convert("L" if grey else "RGB")

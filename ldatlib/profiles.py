@@ -34,7 +34,7 @@ class Profile:
 
     dataset: str = _choice("digits", DATASETS, "where the images come from")
     data_root: str | None = field(default=None, metadata={"about": "folder of train/ and test/"})
-    image_size: int | None = _number(None, 4, 512, "side of the images of a folder")
+    image_size: int | None = _number(None, 8, 512, "side of the images of a folder")
     data_title: str | None = field(default=None, metadata={"about": "name of the data in records"})
     val_size: int = _number(300, 2, 10**6, "validation images, taken out of the training split")
     test_size: int | None = _number(None, 2, 10**6, "test images that are loaded; empty: all")
@@ -93,7 +93,7 @@ _DEMO = Profile(
     width=16,
     stages=3,
     # Validation accuracy is flat over the last quarter of the epochs (docs/profiles.md).
-    epochs=24,
+    epochs=20,
     batch_size=64,
     # A digit of 8x8 fills its frame: shifting it by a pixel cuts strokes off.
     padding=0,
@@ -187,6 +187,8 @@ def parse_value(name: str, value: object) -> object:
         result = tuple(_element(name, part, element, spec.metadata) for part in parts)
         if not result:
             raise UserError(f"{name} needs at least one value")
+        if len(set(result)) < len(result):
+            raise UserError(f"{name} names something twice: {', '.join(map(str, result))}")
         return result
     return _element(name, value, kind, spec.metadata)
 

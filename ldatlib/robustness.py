@@ -20,6 +20,10 @@ from ldatlib.errors import UserError
 # Rounding of x + delta in float32 moves a pixel by up to 6e-8; L2 sums some thousand of them.
 BALL_TOLERANCE = 1e-5
 BATCH_AGREEMENT = 0.995
+# pyautoattack warns of single images with a vanishing gradient, once an attack and batch.
+_QUIET = logging.getLogger("ldatlib.apgd")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def _apgd(model, x, y, spec, seed):
         # DLR divides by the gap between the first and the third logit.
         loss=apgd_loss(model, x),
         device=x.device,
-        logger=logging.getLogger("ldatlib.apgd"),
+        logger=_QUIET,
     )
     return attack.perturb(x, y)
 

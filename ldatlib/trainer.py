@@ -135,7 +135,7 @@ class _Run:
         self.log_path = Path(log_path or checkpoint.with_name(f"{stem}.jsonl"))
         self.device = torch.device(device or default_device())
         self.dataset = dataset.to(self.device)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.model = model or build_network(config.network, *dataset.statistics())
             self.teacher = self._fresh_teacher() if config.defence.objective == "lbgat" else None
@@ -229,10 +229,10 @@ class _Run:
 
     def _step(self, images: Tensor, y: Tensor) -> dict[str, Tensor]:
         config, defence = self.config, self.config.defence
-        if config.padding or config.flip:
-            images = augment(
-                images, padding=config.padding, flip=config.flip, generator=self.generator
-            )
+        # Some pictures change their class in a mirror, whatever the recipe says.
+        flip = config.flip and self.dataset.flip
+        if config.padding or flip:
+            images = augment(images, padding=config.padding, flip=flip, generator=self.generator)
         x = to_float(images).contiguous(memory_format=torch.channels_last)
         parts = {}
         x_adv = defence.adversary(self.model, x, y, self.generator)

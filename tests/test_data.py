@@ -453,7 +453,7 @@ def test_broken_folder(folder, change, text):
         ({"val_size": 11}, "val_size 11 leaves no image of class"),
         ({"test_size": 0}, "test_size"),
         ({"test_size": -1}, "test_size"),
-        ({"image_size": 3}, "image_size must be at least 4 pixels, not 3"),
+        ({"image_size": 3}, "image_size must be at least 8 pixels, not 3"),
     ],
 )
 def test_sizes_out_of_range(folder, options, text):

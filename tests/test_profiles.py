@@ -99,7 +99,7 @@ def test_other_fields_stay():
         ("lr", "0", "lr must lie between 1e-08 and 100, not 0"),
         ("eps_linf", "256/255", "eps_linf must lie between 0 and 1, not 256/255"),
         ("beta", "1.01", "beta must lie between 0 and 1"),
-        ("image_size", "3", "image_size must lie between 4 and 512, not 3"),
+        ("image_size", "3", "image_size must lie between 8 and 512, not 3"),
         ("dataset", "cifar11", "dataset: unknown 'cifar11'; known: digits, folder"),
         ("defences", "ldat,free", "defences: unknown 'free'; known: natural, standard"),
         ("defences", [], "defences needs at least one value"),

@@ -156,7 +156,7 @@ def test_interrupting_leaves_what_was_computed(jobs, tmp_path):
     )
     try:
         deadline = time.monotonic() + 120
-        while not list(out.glob("records/train-natural*.json")):
+        while not list(out.glob("records/train-*.json")):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
@@ -166,8 +166,6 @@ def test_interrupting_leaves_what_was_computed(jobs, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert b"Traceback" not in error and b"what was computed stays" in error
-    for path in out.glob("records/*.json"):
-        json.loads(path.read_text())
-    assert list(out.glob("records/train-natural*.json"))
-    assert not list(out.glob("records/train-ldat*.json"))
+    finished = [json.loads(path.read_text()) for path in out.glob("records/*.json")]
+    assert 1 <= len(finished) < 3 and all(record["last"]["epoch"] == 15 for record in finished)
     assert not list(out.rglob("*.tmp"))
