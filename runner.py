@@ -62,6 +62,9 @@ def run(options: argparse.Namespace) -> int:
     overrides = parse_assignments(options.assignments)
     if options.seeds is not None:
         overrides["seeds"] = options.seeds
+    if overrides.get("data_root"):
+        # The notebooks run in a folder of their own.
+        overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
     load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
 
     from ldatlib.experiments import open_run
@@ -82,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         check_parameters(path, parameters)
     if options.force:
         for job in {job.path: job for jobs in plan.values() for job in jobs}.values():
-            job.path.unlink(missing_ok=True)
+            session.forget(job)
     return execute(session, plan, parameters)
 
 
@@ -186,7 +189,9 @@ def execute(session, plan: dict, parameters: dict) -> int:
             if path.name.startswith(REPORT):
                 write_report(target, session.root / "report.html")
             progress.end()
-    print(f"done in {time.perf_counter() - started:.0f} s; {session.root / 'report.html'}")
+    reported = any(path.name.startswith(REPORT) for path in plan)
+    result = session.root / "report.html" if reported else folder
+    print(f"done in {time.perf_counter() - started:.0f} s; {result}")
     return 0
 
 

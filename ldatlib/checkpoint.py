@@ -62,7 +62,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}")
+        raise UserError(f"no checkpoint {path}; train it first")
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}

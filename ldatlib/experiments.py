@@ -17,55 +17,39 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ldatlib import records, robustness
-from ldatlib.checkpoint import load_model, load_tensors, read_json, save_tensors, write_json
+from ldatlib.arms import Arm, Arms
+from ldatlib.checkpoint import load_model, load_tensors, read_json, write_json
 from ldatlib.data import Dataset, load_dataset
-from ldatlib.defences import TITLES, make_defence
 from ldatlib.errors import UserError
-from ldatlib.models import Classifier, NetworkConfig, build_network, default_device, place
+from ldatlib.jobs import KINDS
+from ldatlib.models import Classifier, default_device, place
 from ldatlib.profiles import Profile, load_profile
 from ldatlib.robustness import Attack
-from ldatlib.trainer import TrainConfig, train
 
 PROJECT = Path(__file__).resolve().parent.parent
-PLANE_DEFENCES = ("natural", "standard", "ldat")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One training of a run. ``view`` is the data it sees: ``"full"`` or ``"plane"``."""
-
-    name: str
-    config: TrainConfig
-    view: str = "full"
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}-s{self.config.seed}"
-
-    @property
-    def title(self) -> str:
-        return TITLES[self.config.defence.name]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to compute: ``kind`` is a method of ``_KINDS``. ``flops`` is an estimate."""
+    """One thing to compute: ``kind`` is a method of ``KINDS``. ``flops`` is an estimate."""
 
     kind: str
     arm: Arm
     path: Path
     flops: float
+    products: tuple[Path, ...] = ()
 
     @property
     def done(self) -> bool:
-        return self.path.is_file()
+        """The record is there, and the weights or images it speaks of."""
+        return all(path.is_file() for path in (self.path, *self.products))
 
 
 def open_run(
@@ -93,7 +77,7 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Run:
+class Run(Arms):
     """A profile, a folder, and what has been computed in it."""
 
     def __init__(self, profile: Profile, root: Path, jobs: int = 1):
@@ -117,59 +101,12 @@ class Run:
 
     @functools.cached_property
     def plane_dataset(self) -> Dataset:
-        return self.dataset.subset(self.profile.plane_classes, self.profile.plane_images)
+        # A folder may have fewer classes than the profile draws.
+        known = [c for c in self.profile.plane_classes if c < self.dataset.num_classes]
+        return self.dataset.subset(known, self.profile.plane_images)
 
     def view(self, arm: Arm) -> Dataset:
         return self.plane_dataset if arm.view == "plane" else self.dataset
-
-    # --- what there is to train -------------------------------------------------------------
-
-    def arm(self, name: str, seed: int = 0, view: str = "full", **switches) -> Arm:
-        """One defence of this run with its seed; ``switches`` replace fields of the defence."""
-        p = self.profile
-        switches.setdefault("num_steps", p.attack_steps)
-        if name == "ldat":
-            own = {"beta": p.beta, "margin": p.margin, "lambda_init": p.lambda_init}
-            switches = own | switches
-        defence = make_defence(
-            name, eps_linf=p.eps_linf, eps_l2=p.eps_l2, radius=p.radius, **switches
-        )
-        data = self.plane_dataset if view == "plane" else self.dataset
-        network = NetworkConfig(
-            num_classes=data.num_classes,
-            head=defence.head,
-            depth=p.depth,
-            width=p.width,
-            stages=p.stages,
-            in_channels=data.channels,
-            feature_dim=2 if view == "plane" else None,
-            centroid_init=defence.centroid_init,
-        )
-        config = TrainConfig(
-            defence=defence,
-            network=network,
-            epochs=p.plane_epochs if view == "plane" else p.epochs,
-            seed=seed,
-            batch_size=p.batch_size,
-            lr=p.lr,
-            momentum=p.momentum,
-            weight_decay=p.weight_decay,
-            padding=p.padding,
-            flip=data.flip,
-            ema_decay=p.ema_decay,
-            val_eps=p.eps_linf,
-            val_every=p.val_every,
-        )
-        return Arm(f"plane-{name}" if view == "plane" else name, config, view)
-
-    def arms(self, names: Iterable[str] | None = None) -> list[Arm]:
-        """The defences of the profile (or ``names``), every seed of each."""
-        names = tuple(names or self.profile.defences)
-        return [self.arm(name, seed) for name in names for seed in range(self.profile.seeds)]
-
-    def plane_arms(self) -> list[Arm]:
-        """Figures 1 and 2: a few classes, features of two dimensions."""
-        return [self.arm(name, view="plane") for name in PLANE_DEFENCES]
 
     def plan(self, notebook: str) -> list[Job]:
         """What a notebook computes, in order; the same jobs whoever asks for them."""
@@ -178,18 +115,35 @@ class Run:
         if notebook == "02":
             return self.jobs_of("train", self.arms())
         if notebook == "03":
-            kinds = ("train", "whitebox", "sweep_eps", "sweep_steps")
-            return [job for kind in kinds for job in self.jobs_of(kind, self.arms())]
+            jobs = self.jobs_of("train", self.arms()) + self.jobs_of("whitebox", self.arms())
+            first = self.select_seed(self.arms())
+            return jobs + self.jobs_of("sweep_eps", first) + self.jobs_of("sweep_steps", first)
+        if notebook == "04":
+            sources = [*self.surrogates(), *self.select_seed(self.arms())]
+            trained = [*self.surrogates(), *self.arms()]
+            return self.jobs_of("train", trained) + self.jobs_of("transfer", sources)
+        if notebook == "05":
+            # The plain LDAT is in both.
+            arms = list({a.label: a for a in self.ablations()}.values())
+            return self.jobs_of("train", arms) + self.jobs_of("basic", arms)
+        if notebook in ("06", "07", "08"):
+            names = ("trades", "ldat") if notebook == "06" else ("ldat",)
+            arms = [arm for arm in self.select_seed(self.arms()) if arm.name in names]
+            if notebook == "08":
+                arms = self.select_seed(self.arms())
+            kinds = ("train", "whitebox", "features" if notebook == "06" else "detection")
+            return [job for kind in kinds for job in self.jobs_of(kind, arms)]
         return []
 
     def compute(self, notebook: str, say: Callable[[str], None] = print) -> None:
-        """Everything a notebook's plan lacks, side by side: trainings first, then what needs them.
+        """Everything a notebook's plan lacks, side by side; first what the rest is made from.
 
         The methods below compute what they return, too; this one keeps all cores busy.
         """
         plan = self.plan(notebook)
-        for stage in (True, False):
-            self._complete([job for job in plan if (job.kind == "train") is stage], say)
+        stages = {"train": 0, "detection": 2, "features": 2}
+        for stage in range(3):
+            self._complete([job for job in plan if stages.get(job.kind, 1) == stage], say)
 
     # --- computing, each once ---------------------------------------------------------------
 
@@ -212,6 +166,26 @@ class Run:
         self.train(arms, say)
         return self._ensure("sweep_steps", arms, say)
 
+    def basic(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """Natural accuracy and PGD in both norms: Table 3 and Fig. 6."""
+        self.train(arms, say)
+        return self._ensure("basic", arms, say)
+
+    def transfer(self, sources: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """Tables 4 and 5: images crafted on each source, shown to every defence of the run."""
+        self.train([*sources, *self.arms()], say)
+        return self._ensure("transfer", sources, say)
+
+    def features(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """Fig. 7's numbers: distances, silhouettes and the probe in feature space."""
+        self.whitebox(arms, say)
+        return self._ensure("features", arms, say)
+
+    def detection(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """Scores of validation, test and adversarial images, and thresholds: Fig. 8 and 9."""
+        self.whitebox(arms, say)
+        return self._ensure("detection", arms, say)
+
     def _ensure(self, kind: str, arms: Sequence[Arm], say: Callable[[str], None]) -> list[dict]:
         jobs = self.jobs_of(kind, arms)
         self._complete(jobs, say)
@@ -221,27 +195,49 @@ class Run:
         # The longest first: at the end no core waits for a long one.
         missing = sorted((job for job in jobs if not job.done), key=lambda job: -job.flops)
         for job in self._execute(missing):
-            say(_KINDS[job.kind].line(read_json(job.path), job.arm))
+            say(KINDS[job.kind].line(read_json(job.path), job.arm))
 
     def _execute(self, jobs: list[Job]) -> Iterable[Job]:
-        if min(self.jobs, len(jobs)) <= 1:
+        if self.jobs == 1 or len(jobs) < 2:
+            threads = torch.get_num_threads()
             for job in jobs:
-                _work(self, job, None)
+                # A last one alone is computed as it would have been beside others.
+                _work(self, job, None if self.jobs == 1 else 1)
+                torch.set_num_threads(threads)
                 yield job
             return
         from joblib import Parallel, delayed
 
         # One thread each: several processes of one thread beat one process of several on
-        # networks this small, and the result does not depend on the number of cores.
+        # networks this small.
         pool = Parallel(n_jobs=self.jobs, return_as="generator_unordered")
         yield from pool(delayed(_work)(self, job, 1) for job in jobs)
 
     def jobs_of(self, kind: str, arms: Sequence[Arm]) -> list[Job]:
         """The jobs of a kind, one an arm; ``job.done`` tells whether its record is there."""
         return [
-            Job(kind, arm, self._record_path(kind, arm), _KINDS[kind].flops(self, arm))
+            Job(
+                kind,
+                arm,
+                self._record_path(kind, arm),
+                KINDS[kind].flops(self, arm),
+                self._products(kind, arm),
+            )
             for arm in arms
         ]
+
+    def _products(self, kind: str, arm: Arm) -> tuple[Path, ...]:
+        if kind == "train":
+            return (self.checkpoint_path(arm), self.log_path(arm))
+        return (self.adversarial_path(arm),) if kind == "whitebox" else ()
+
+    def forget(self, job: Job) -> None:
+        """Compute this job anew next time, a training that was interrupted from its beginning."""
+        job.path.unlink(missing_ok=True)
+        if job.kind == "train":
+            last = self.checkpoint_path(job.arm)
+            state = last.with_name(last.name.replace(".safetensors", ".state.safetensors"))
+            state.unlink(missing_ok=True)
 
     # --- names and keys ---------------------------------------------------------------------
 
@@ -251,7 +247,7 @@ class Run:
             "fingerprint": self.view(arm).fingerprint,
             "config": arm.config.as_dict(),
             "kind": kind,
-            "settings": _KINDS[kind].settings(self),
+            "settings": KINDS[kind].settings(self),
         }
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -275,10 +271,10 @@ class Run:
 
     def log(self, arm: Arm) -> list[dict]:
         """A training's log: one dictionary an epoch."""
-        path = self._log_path(arm)
+        path = self.log_path(arm)
         return [json.loads(line) for line in path.read_text().splitlines()]
 
-    def _log_path(self, arm: Arm) -> Path:
+    def log_path(self, arm: Arm) -> Path:
         return self._record_path("train", arm).with_suffix(".jsonl")
 
     def adversarial(self, arm: Arm) -> dict[str, Tensor]:
@@ -308,14 +304,8 @@ class Run:
             "dataset": self.dataset.title,
             "fingerprint": self.view(arm).fingerprint,
             "config": arm.config.as_dict(),
-            "settings": _KINDS[kind].settings(self),
+            "settings": KINDS[kind].settings(self),
         }
-
-    def select_seed(self, arms: Sequence[Arm], seed: int = 0) -> list[Arm]:
-        return [arm for arm in arms if arm.config.seed == seed]
-
-
-# --- the kinds of jobs ----------------------------------------------------------------------
 
 
 def _work(run: Run, job: Job, threads: int | None) -> Job:
@@ -324,195 +314,8 @@ def _work(run: Run, job: Job, threads: int | None) -> Job:
         torch.set_num_threads(threads)
     device = default_device()
     started = time.perf_counter()
-    body = _KINDS[job.kind].compute(run, job.arm, device)
+    body = KINDS[job.kind].compute(run, job.arm, device)
     body = {"seconds": round(time.perf_counter() - started, 2), **body}
     content = {**run.header(job.kind, job.arm), **body, "provenance": records.provenance(device)}
     write_json(job.path, content)
     return job
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How a kind of job is computed, announced, identified and what it costs."""
-
-    compute: Callable[[Run, Arm, torch.device], dict]
-    line: Callable[[dict, Arm], str]
-    settings: Callable[[Run], dict]
-    flops: Callable[[Run, Arm], float]
-
-
-def _train(run: Run, arm: Arm, device: torch.device) -> dict:
-    result = train(
-        arm.config,
-        run.view(arm),
-        run.checkpoint_path(arm),
-        log_path=run._log_path(arm),
-        device=device,
-        on_epoch=lambda line: None,
-    )
-    last = result.log[-1]
-    best = max(result.log, key=lambda line: line.get("val_robust_accuracy", -1.0))
-    images = len(run.view(arm).labels["train"]) * arm.config.epochs
-    return {
-        "seconds": round(result.seconds, 2),
-        "images_per_second": round(images / result.seconds, 1),
-        "parameters": sum(p.numel() for p in load_model(result.last).parameters()),
-        "checkpoints": {"last": result.last.name, "best": result.best.name},
-        "val_images": min(arm.config.val_limit, len(run.view(arm).labels["val"])),
-        "last": last,
-        "best": best,
-    }
-
-
-def _train_line(record: dict, arm: Arm) -> str:
-    last = record["last"]
-    return (
-        f"trained {arm.label}: {last['epoch']} epochs in {record['seconds']:.0f} s, validation "
-        f"clean {last['val_clean_accuracy']:.1%}, PGD {last['val_robust_accuracy']:.1%}"
-    )
-
-
-def _whitebox(run: Run, arm: Arm, device: torch.device) -> dict:
-    p = run.profile
-    model = run.model(arm)
-    x, y = run.test_images(p.eval_images, device)
-    result = robustness.evaluate(model, x, y, run.table1_attacks(), batch_size=p.eval_batch)
-    path, kept = run.adversarial_path(arm), slice(p.saved_images)
-    tensors = {"x": x[kept], "y": y[kept]}
-    tensors |= {key: images[kept] for key, images in result.x_adv.items()}
-    save_tensors(path, tensors, {"kind": "adversarial", "label": arm.label})
-    saved, _ = load_tensors(path)
-    for key, right in result.right.items():
-        images = saved[key].to(device)
-        check = robustness.rescore(model, images, y[kept], right[kept], key)
-        result.record["self_checks"].append(check)
-    result.record["ok"] = all(check["passed"] for check in result.record["self_checks"])
-    return {**result.record, "checkpoint": "last", "adversarial": path.name}
-
-
-def _whitebox_line(record: dict, arm: Arm) -> str:
-    worst = ", ".join(f"{n} {w['value']:.1%}" for n, w in record["worst_case"].items())
-    verdict = "" if record["ok"] else " SELF-CHECK FAILED"
-    clean = record["clean_accuracy"]["value"]
-    return (
-        f"attacked {arm.label}: clean {clean:.1%}, worst case {worst} "
-        f"in {record['seconds']:.0f} s{verdict}"
-    )
-
-
-def _whitebox_settings(run: Run) -> dict:
-    p = run.profile
-    attacks = [asdict(attack) for attack in run.table1_attacks()]
-    return {"attacks": attacks, "images": p.eval_images, "batch_size": p.eval_batch}
-
-
-def _sweep(run: Run, arm: Arm, device: torch.device, attacks: list[Attack]) -> list[dict]:
-    """Robust accuracy under each attack, the same images for all."""
-    model = run.model(arm)
-    x, y = run.test_images(run.profile.sweep_images, device)
-    points = []
-    for attack in attacks:
-        record = robustness.evaluate(
-            model, x, y, [attack], batch_size=run.profile.eval_batch
-        ).record
-        column = record["attacks"][attack.key]
-        points.append(
-            {
-                **asdict(attack),
-                "robust_accuracy": column["robust_accuracy"],
-                "right": column["right"],
-                "ok": record["ok"],
-            }
-        )
-    return points
-
-
-def _eps_attacks(run: Run) -> list[Attack]:
-    p = run.profile
-    budgets = {"linf": p.eps_linf, "l2": p.eps_l2}
-    return [
-        Attack("pgd", norm, budget * factor, p.steps)
-        for norm, budget in budgets.items()
-        for factor in p.sweep_eps
-    ]
-
-
-def _steps_attacks(run: Run) -> list[Attack]:
-    p = run.profile
-    pgd = [Attack("pgd", "linf", p.eps_linf, steps) for steps in p.sweep_steps]
-    cw = Attack("cw", "l2", p.eps_l2, cw_step_size=p.cw_step_size)
-    return pgd + [replace(cw, steps=steps) for steps in p.sweep_cw_steps]
-
-
-def _sweep_kind(attacks: Callable[[Run], list[Attack]], what: str) -> _Kind:
-    def compute(run: Run, arm: Arm, device: torch.device) -> dict:
-        points = _sweep(run, arm, device, attacks(run))
-        return {"points": points, "ok": all(point["ok"] for point in points)}
-
-    def settings(run: Run) -> dict:
-        images = run.profile.sweep_images
-        return {
-            "attacks": [asdict(a) for a in attacks(run)],
-            "images": images,
-            "batch_size": run.profile.eval_batch,
-        }
-
-    def line(record: dict, arm: Arm) -> str:
-        return f"swept {arm.label} over {what} in {record['seconds']:.0f} s"
-
-    def flops(run: Run, arm: Arm) -> float:
-        return _attack_flops(run, arm, attacks(run), run.profile.sweep_images)
-
-    return _Kind(compute, line, settings, flops)
-
-
-@functools.lru_cache
-def _count_flops(network: NetworkConfig, side: int) -> float:
-    """Operations of one forward pass of one image: two a multiply-add."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    model = build_network(network).eval()
-    with counter, torch.no_grad():
-        model(torch.zeros(1, network.in_channels, side, side))
-    return float(counter.get_total_flops())
-
-
-def _train_flops(run: Run, arm: Arm) -> float:
-    """An input-gradient pass costs as much as a forward one; a training pass three of them."""
-    config, data = arm.config, run.view(arm)
-    defence = config.defence
-    attack = 2 * defence.num_steps if defence.attack != "none" else 0
-    passes = {"natural": 3, "standard": 3, "trades": 6, "mart": 6, "lbgat": 9, "ldat": 6}
-    per_image = attack + passes[defence.objective]
-    train_images = len(data.labels["train"]) * config.epochs
-    val_images = min(config.val_limit, len(data.labels["val"])) * config.epochs / config.val_every
-    total = train_images * per_image + val_images * (2 * config.val_steps + 2)
-    return total * _count_flops(config.network, data.images["train"].shape[-1])
-
-
-def _attack_flops(run: Run, arm: Arm, attacks: Iterable[Attack], images: int) -> float:
-    """Every image attacked to the last iteration."""
-    classes = run.dataset.num_classes
-    per_step = {"fgsm": 2, "fab": 2 + classes, "deepfool": 2 * classes, "cw": 18, "square": 1}
-    # One step whatever is said, and DeepFool, which stops when its whole batch is fooled.
-    most = {"fgsm": 1, "deepfool": 8}
-    images = min(images, len(run.dataset.labels["test"]))
-    passes = sum(
-        per_step.get(a.method, 2) * min(a.steps, most.get(a.method, a.steps)) for a in attacks
-    )
-    side = run.dataset.images["train"].shape[-1]
-    return images * passes * _count_flops(arm.config.network, side)
-
-
-_KINDS = {
-    "train": _Kind(_train, _train_line, lambda run: {}, _train_flops),
-    "whitebox": _Kind(
-        _whitebox,
-        _whitebox_line,
-        _whitebox_settings,
-        lambda run, arm: _attack_flops(run, arm, run.table1_attacks(), run.profile.eval_images),
-    ),
-    "sweep_eps": _sweep_kind(_eps_attacks, "budgets"),
-    "sweep_steps": _sweep_kind(_steps_attacks, "iterations"),
-}

@@ -214,6 +214,71 @@ def accuracy_by_steps(records: dict[str, dict]) -> Figure:
     return figure
 
 
+def transfer_matrix(matrix) -> Figure:
+    """Heat map of ``tables.transfer_matrix``: rows crafted on, columns shown to; percent."""
+    figure, axes = _axes(1, 1, 1.0 + 0.85 * matrix.shape[1], 0.9 + 0.5 * matrix.shape[0])
+    sns.heatmap(
+        matrix,
+        ax=axes[0][0],
+        annot=True,
+        fmt=".0f",
+        cmap="viridis",
+        vmin=0,
+        vmax=100,
+        cbar_kws={"label": "accuracy (%)"},
+    )
+    axes[0][0].set(xlabel="shown to", ylabel="PGD crafted on", title=r"Transfer, PGD $L_\infty$")
+    return figure
+
+
+def replaced_attack(records: dict[str, dict]) -> Figure:
+    """Fig. 6: LDAT with each training attack (name -> record): natural, PGD L-inf and L2."""
+    panels = {"natural": "natural"} | {
+        key: f"{METHODS[key.partition('_')[2]].title}, {_NORM_TITLES[key.partition('_')[0]]}"
+        for key in next(iter(records.values()))["attacks"]
+    }
+    figure, axes = _axes(1, len(panels), 3.4 * len(panels), 3.2, sharey=True)
+    colours = sns.color_palette("colorblind", len(records))
+    for axis, (key, title) in zip(axes[0], panels.items(), strict=True):
+        for index, record in enumerate(records.values()):
+            share = (
+                record["clean_accuracy"]
+                if key == "natural"
+                else record["attacks"][key]["robust_accuracy"]
+            )
+            value = 100 * share["value"]
+            error = [[value - 100 * share["low"]], [100 * share["high"] - value]]
+            axis.bar(index, value, yerr=error, color=colours[index], capsize=3)
+            axis.annotate(f"{value:.0f}", (index, 2), ha="center", color="white", fontsize=8)
+        axis.set_xticks(range(len(records)), list(records), rotation=30, ha="right")
+        axis.set(title=title, ylim=(0, 102))
+    axes[0][0].set_ylabel("accuracy (%), 95% interval")
+    return figure
+
+
+def tsne(clouds: dict, class_names: Sequence[str]) -> Figure:
+    """Fig. 7: t-SNE of features, natural (dots) and adversarial (crosses) images by class.
+
+    ``clouds``: title -> ``feature_space.Cloud`` of two dimensions. All panels have one scale.
+    """
+    figure, axes = _axes(1, len(clouds), 4.6 * len(clouds), 4.6, sharex=True, sharey=True)
+    palette = sns.color_palette("tab10" if len(class_names) <= 10 else "husl", len(class_names))
+    for axis, (title, cloud) in zip(axes[0], clouds.items(), strict=True):
+        for label, name in enumerate(class_names):
+            own = cloud.y == label
+            dots = {"s": 9, "color": palette[label], "linewidths": 0.7}
+            axis.scatter(*cloud.natural[own].T, marker="o", alpha=0.8, label=name, **dots)
+            axis.scatter(*cloud.adversarial[own].T, marker="x", alpha=0.6, **dots)
+        axis.set(title=title, xticks=[], yticks=[], aspect="equal")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    for marker, name in (("o", "natural"), ("x", "adversarial")):
+        handles.append(matplotlib.lines.Line2D([], [], marker=marker, ls="", color="0.3"))
+        labels.append(name)
+    if len(labels) <= 24:
+        figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
+    return figure
+
+
 def gallery(
     rows: Sequence[tuple[str, Sequence[dict]]], class_names: Sequence[str], magnify: float
 ) -> Figure:

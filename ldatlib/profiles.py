@@ -70,13 +70,17 @@ class Profile:
     cw_step_size: float = _number(0.01, 1e-6, 10, "learning rate of C&W in its tanh space")
     eval_images: int = _number(1000, 2, 10**6, "test images of Table 1")
     eval_batch: int = _number(128, 1, 65536, "images an attack holds at a time")
-    saved_images: int = _number(200, 0, 10**6, "adversarial images kept per attack, for pictures")
+    saved_images: int = _number(200, 1, 10**6, "adversarial images kept per attack, for pictures")
     sweep_images: int = _number(500, 2, 10**6, "test images of Figures 4 and 5")
     sweep_eps: tuple[float, ...] = _number(
         (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0), 0, 1000, "Fig. 4: multiples of the budget"
     )
     sweep_steps: tuple[int, ...] = _number((1, 5, 10, 20, 40, 100), 1, 10000, "Fig. 5: PGD")
     sweep_cw_steps: tuple[int, ...] = _number((5, 10, 20, 40, 100), 1, 10000, "Fig. 5: C&W")
+    surrogate_width: int = _number(128, 1, 4096, "Tables 4, 5: width of the undefended surrogate")
+    ablations: str = _choice("paper", ("paper", "all"), "05: Table 3 and Fig. 6, or every switch")
+    betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")
+    tsne_images: int = _number(1000, 20, 10**5, "Fig. 7: images, each natural and adversarial")
     plane_classes: tuple[int, ...] = _number((0, 1, 2), 0, 10**6, "Fig. 1 and 2: the classes drawn")
     plane_images: int = _number(2000, 2, 10**6, "Fig. 1 and 2: training images of those classes")
     plane_epochs: int = _number(40, 1, 10000, "Fig. 1 and 2: epochs")
@@ -113,6 +117,8 @@ _DEMO = Profile(
     sweep_eps=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0),
     sweep_steps=(1, 5, 10, 20, 40, 80),
     sweep_cw_steps=(5, 10, 20, 40),
+    surrogate_width=32,
+    tsne_images=300,
     plane_classes=(0, 1, 4),
     plane_images=320,
     plane_epochs=30,
@@ -123,8 +129,9 @@ PROFILES = {
     "demo-full": replace(
         _DEMO,
         name="demo-full",
-        title="The demo with three seeds and more images",
+        title="The demo with every ablation, three seeds and more images",
         seeds=3,
+        ablations="all",
         val_every=1,
         test_size=400,
         eval_images=400,

@@ -319,7 +319,7 @@ def evaluate(
                 "settings": asdict(attack) | {"step_size": attack.absolute_step},
                 "robust_accuracy": share(right[attack.key]),
                 "seconds": round(time.perf_counter() - started, 3),
-                "right": _bits(right[attack.key]),
+                "right": to_bits(right[attack.key]),
             }
             if attack.method == "apgd":
                 columns[attack.key]["settings"]["loss"] = apgd_loss(model, x)
@@ -333,7 +333,7 @@ def evaluate(
         checks = _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed)
     record = {
         "clean_accuracy": share(clean),
-        "clean_right": _bits(clean),
+        "clean_right": to_bits(clean),
         "attacks": columns,
         "worst_case": worst,
         "self_checks": checks,
@@ -409,7 +409,8 @@ def rescore(model: nn.Module, images: Tensor, y: Tensor, right: Tensor, key: str
     }
 
 
-def _bits(right: Tensor) -> str:
+def to_bits(right: Tensor) -> str:
+    """A bool tensor [N] as a record holds it."""
     return "".join("1" if value else "0" for value in right.tolist())
 
 

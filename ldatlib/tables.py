@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ldatlib import paper
+from ldatlib.arms import Arm
 from ldatlib.defences import TITLES
 from ldatlib.robustness import METHODS, from_bits
 
@@ -120,6 +121,110 @@ def mcnemar(first: dict, second: dict, key: str) -> tuple[int, int, float]:
     if only_first + only_second == 0:
         return 0, 0, 1.0
     return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
+
+
+_TRANSFERS = {"fgsm": "linf_fgsm", "mi_fgsm": "linf_mi_fgsm", "pgd": "linf_pgd"}
+
+
+def table4(records: Sequence[dict], arms: Sequence[Arm]) -> pd.DataFrame:
+    """Table 4 (or 5) as numbers: a row a surrogate and target, percent with Wilson bounds.
+
+    ``records``: transfer records of the surrogates; ``arms``: the targets.
+    """
+    rows = []
+    for record in records:
+        for arm in arms:
+            shares = record["targets"][arm.label]
+            row = {
+                "surrogate": "undefended" if record["defence"] == "natural" else "defended",
+                "defence": arm.name,
+                "seed": arm.config.seed,
+                "natural": round(100 * shares["clean"]["value"], 2),
+            }
+            for name, key in _TRANSFERS.items():
+                row[name] = round(100 * shares[key]["value"], 2)
+                row[f"{name}_low"] = round(100 * shares[key]["low"], 2)
+                row[f"{name}_high"] = round(100 * shares[key]["high"], 2)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table4_beside_paper(
+    records: Sequence[dict], arms: Sequence[Arm], dataset: str, number: int = 4
+) -> pd.DataFrame:
+    """Table 4 (or 5) for reading; the paper's rows by what its text says of the surrogate."""
+    printed = paper.table(number).set_index(["surrogate_as_text", "defence"])
+    data = {4: "CIFAR-10", 5: "CIFAR-100"}[number]
+    rows = {}
+    for record in records:
+        surrogate = "undefended" if record["defence"] == "natural" else "defended"
+        for arm in arms:
+            seed = f", seed {arm.config.seed}" if arm.config.seed else ""
+            shares = record["targets"][arm.label]
+            row = {"Natural": _percent(shares["clean"])}
+            row |= {METHODS[m].title: _percent(shares[k]) for m, k in _TRANSFERS.items()}
+            rows[surrogate, arm.title, f"measured{seed}, {dataset}"] = row
+            if (surrogate, arm.name) in printed.index:
+                found = printed.loc[(surrogate, arm.name)]
+                row = {METHODS[m].title: f"{found[m]:.2f}" for m in _TRANSFERS}
+                rows[surrogate, arm.title, f"paper, {data}"] = row
+    frame = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["surrogate", "defence", "source"])
+    return frame
+
+
+def transfer_matrix(
+    records: Sequence[dict], sources: Sequence[Arm], targets: Sequence[Arm]
+) -> pd.DataFrame:
+    """Accuracy in percent of each target (column) under PGD crafted on each source (row)."""
+    rows = {
+        source.title: {
+            target.title: 100 * record["targets"][target.label]["linf_pgd"]["value"]
+            for target in targets
+        }
+        for record, source in zip(records, sources, strict=True)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def basic_row(record: dict) -> dict[str, str]:
+    """Natural accuracy and PGD in both norms, for reading."""
+    row = {"Natural": _percent(record["clean_accuracy"])}
+    return row | {
+        column_title(key): _percent(column["robust_accuracy"])
+        for key, column in record["attacks"].items()
+    }
+
+
+def table3(records: dict[float, dict]) -> pd.DataFrame:
+    """Table 3 as numbers: beta -> natural, PGD L-inf and L2 in percent with Wilson bounds."""
+    rows = []
+    for beta, record in records.items():
+        shares = {"natural": record["clean_accuracy"]}
+        shares |= {key: c["robust_accuracy"] for key, c in record["attacks"].items()}
+        row = {"beta": beta}
+        for name, share in shares.items():
+            row[name] = round(100 * share["value"], 2)
+            row[f"{name}_low"] = round(100 * share["low"], 2)
+            row[f"{name}_high"] = round(100 * share["high"], 2)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table3_beside_paper(records: dict[float, dict], dataset: str) -> pd.DataFrame:
+    """Table 3 for reading: rows are sources, columns beta."""
+    printed = paper.table(3).set_index("beta")
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for beta, record in records.items():
+        for name, value in basic_row(record).items():
+            rows.setdefault((f"measured, {dataset}", name), {})[f"beta {beta:g}"] = value
+    for name, column in (("Natural", "natural"), ("L-inf PGD", "robust")):
+        rows["paper, CIFAR-10", name] = {
+            f"beta {beta:g}": f"{value:.2f}" for beta, value in printed[column].items()
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    frame.index = pd.MultiIndex.from_tuples(frame.index, names=["source", "accuracy"])
+    return frame[sorted(frame, key=lambda name: float(name.removeprefix("beta ")))]
 
 
 def path(root: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm, pgd
 from ldatlib.checkpoint import load_tensors, save_tensors, write_bytes
@@ -34,7 +34,7 @@ class TrainConfig:
     split that chooses the best checkpoint: PGD of ``val_steps`` steps, L-inf ``val_eps`` in pixel
     units, on the first ``val_limit`` images, every ``val_every`` epochs and after the last.
     ``ema_decay`` 0 keeps the weights as they are trained; 0.9995 validates and saves their
-    exponential average.
+    exponential average, warmed up over the first steps.
     """
 
     defence: DefenceConfig
@@ -143,9 +143,7 @@ class _Run:
             place(module, self.device)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.average = (
-            AveragedModel(
-                self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
-            )
+            AveragedModel(self.model, avg_fn=_warmed_up_average(config.ema_decay), use_buffers=True)
             if config.ema_decay
             else None
         )
@@ -379,6 +377,16 @@ class _Run:
     def finish(self) -> TrainResult:
         self.state_path.unlink(missing_ok=True)
         return TrainResult(self.checkpoint, self.best_path, self.log_path, self.log, self.seconds)
+
+
+def _warmed_up_average(decay: float) -> Callable:
+    """Exponential average that forgets the first steps: at step n at most (1 + n) / (10 + n)."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        kept = torch.clamp((1 + count) / (10 + count), max=decay)
+        return averaged + (current - averaged) * (1 - kept).to(averaged.device)
+
+    return average
 
 
 class _Bar:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ldatlib.robustness import to_bits
+
 
 class Plane(nn.Module):
     """Logits ``offset + [0, scale (w.x + b)]``, and ``offset - 50 scale`` for every other.
@@ -58,4 +60,41 @@ def snapshot(model: nn.Module) -> dict:
         "flags": [parameter.requires_grad for parameter in model.parameters()],
         "gradients": [parameter.grad for parameter in model.parameters()],
         "state": {name: value.tolist() for name, value in model.state_dict().items()},
+    }
+
+
+def synthetic_record(likelihood=True, images=40, **header):
+    """A detection record whose scores lie on a known grid: no two of one set are equal."""
+    grid = (torch.arange(images) + 0.5) / images
+
+    def entry(values, right):
+        return {"score": [round(v, 6) for v in values.tolist()], "right": to_bits(right)}
+
+    sets = {
+        "val": entry(0.5 + grid / 2, grid > 0.1),
+        "clean": entry(0.48 + grid / 2, grid > 0.05),
+        "l2_cw": entry(0.1 + grid / 2, grid > 0.6),
+        "linf_pgd": entry(0.2 + grid * 0.7, torch.arange(images) % 3 == 0),
+    }
+    scores = {
+        "posterior": {
+            "thresholds": {"paper": 0.6, "accept_95": 0.58, "accept_99": 0.56},
+            "sets": sets,
+        }
+    }
+    if likelihood:
+        shifted = {
+            name: {**e, "score": [100 * v - 150 for v in e["score"]]} for name, e in sets.items()
+        }
+        frozen = {"paper": None, "accept_95": -92.0, "accept_99": -94.0}
+        scores["log_likelihood"] = {"thresholds": frozen, "sets": shifted}
+    return {
+        "kind": "detection",
+        "defence": "ldat",
+        "title": "LDAT",
+        "key": "0123456789",
+        "fingerprint": "abc",
+        "images": images,
+        "scores": scores,
+        **header,
     }

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from ldatlib import UserError, experiments, records
+from ldatlib import UserError, experiments, jobs, records
 from ldatlib.experiments import open_run
 
 TINY = {
@@ -109,15 +109,15 @@ def test_records_carry_their_provenance(finished):
 
 
 def test_a_saved_image_that_was_tampered_with_fails_its_check(finished, monkeypatch):
-    load = experiments.load_tensors
+    load = jobs.load_tensors
 
     def tampered(path):
         tensors, header = load(path)
         return {k: torch.rand_like(v) if k == "l2_pgd" else v for k, v in tensors.items()}, header
 
-    monkeypatch.setattr(experiments, "load_tensors", tampered)
+    monkeypatch.setattr(jobs, "load_tensors", tampered)
     arm = finished.arm("standard")
-    body = experiments._whitebox(finished, arm, torch.device("cpu"))
+    body = jobs._whitebox(finished, arm, torch.device("cpu"))
     failed = [c["name"] for c in body["self_checks"] if not c["passed"]]
     assert failed == ["l2_pgd: the saved images re-score to the reported number"]
     assert not body["ok"]
@@ -173,7 +173,7 @@ def test_operations_are_counted_as_documented():
     """LDAT with K = 10 costs 26 forward-equivalents an image an epoch."""
     run = open_run("demo", {"val_every": 10000, "epochs": 1, "depth": 18, "width": 64, "stages": 4})
     arm = run.arm("ldat")
-    forward = experiments._count_flops(arm.config.network, 8)
+    forward = jobs.forward_flops(arm.config.network, 8)
     images = len(run.dataset.labels["train"])
     validated = 300 * 22 / 10000
     job = run.jobs_of("train", [arm])[0]
@@ -201,6 +201,16 @@ def test_a_folder_is_a_profile(tmp_path):
     assert record["attacks"]["linf_apgd"]["settings"]["loss"] == "ce"  # two classes
 
 
+def test_lost_weights_are_trained_again(finished, tmp_path):
+    run = open_run("demo", TINY, tmp_path, jobs=1)
+    arm = run.arm("standard")
+    first = run.train([arm], say=silent)[0]
+    run.checkpoint_path(arm).unlink()
+    assert not run.jobs_of("train", [arm])[0].done
+    again = run.train([arm], say=silent)[0]
+    assert run.checkpoint_path(arm).is_file() and again["last"]["loss"] == first["last"]["loss"]
+
+
 def test_bad_input_is_named(tmp_path):
     with pytest.raises(UserError, match="jobs"):
         open_run("demo", {}, tmp_path, jobs=0)
@@ -211,8 +221,9 @@ def test_bad_input_is_named(tmp_path):
         run.arm("none")
     with pytest.raises(UserError, match="no checkpoint"):
         run.model(run.arm("ldat"))
-    record = run.jobs_of("train", [run.arm("ldat")])[0].path
-    record.parent.mkdir(parents=True)
-    record.write_text('{"cut": ')
+    job = run.jobs_of("train", [run.arm("ldat")])[0]
+    for path in (job.path, *job.products):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"cut": ')
     with pytest.raises(UserError, match="delete it"):
         run.train([run.arm("ldat")], say=silent)

@@ -152,7 +152,12 @@ def test_interrupting_leaves_what_was_computed(jobs, tmp_path):
     command += ["--out", str(out), *TINY, "--set", "defences=natural,standard,ldat"]
     command += ["--set", "epochs=15"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        # A shell starts what runs in the background with the interrupt ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120

@@ -1,0 +1,182 @@
+"""What a run can train: every defence, surrogate and ablation as an ``Arm``."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ldatlib.data import Dataset
+from ldatlib.defences import TITLES, make_defence
+from ldatlib.models import NetworkConfig
+from ldatlib.profiles import Profile
+from ldatlib.trainer import TrainConfig
+
+_SWITCHES = {
+    "lambda constant": {"lambda_schedule": "constant"},
+    "lambda decaying": {"lambda_schedule": "decay"},
+    "lambda 0": {"lambda_init": 0.0},
+    "lambda 0.1": {"lambda_init": 0.1},
+    "L_lkd half": {"regularizer_scale": "half"},
+    "L_lkd mean": {"regularizer_scale": "mean"},
+    "centroids N": {"centroid_init": "normal"},
+    "centroids undecayed": {"centroid_weight_decay": False},
+    "Adam in Algorithm 1": {"attack_optimizer": "adam"},
+    "K 20": {"num_steps": 20},
+    "margin 0": {"margin": 0.0},
+    "weight averaging": {"ema_decay": 0.9995},
+}
+# Far from the seeds of a run's own trainings.
+SURROGATE_SEED = 1000
+PLANE_DEFENCES = ("natural", "standard", "ldat")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training of a run. ``view`` is the data it sees: ``"full"`` or ``"plane"``."""
+
+    name: str
+    config: TrainConfig
+    view: str = "full"
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        return "-".join(filter(None, (self.name, self.variant, f"s{self.config.seed}")))
+
+    @property
+    def title(self) -> str:
+        return " ".join(filter(None, (TITLES[self.config.defence.name], self.variant)))
+
+
+class Arms:
+    """The arms of a profile on its data; ``experiments.Run`` computes them."""
+
+    profile: Profile
+    dataset: Dataset
+    plane_dataset: Dataset
+
+    def arm(
+        self,
+        name: str,
+        seed: int = 0,
+        view: str = "full",
+        variant: str = "",
+        width: int | None = None,
+        ema_decay: float | None = None,
+        **switches,
+    ) -> Arm:
+        """One defence of this run with its seed; ``switches`` replace fields of the defence.
+
+        ``variant`` tells arms of one defence apart in file names; ``width`` and ``ema_decay``
+        replace the profile's.
+        """
+        p = self.profile
+        switches.setdefault("num_steps", p.attack_steps)
+        if name == "ldat":
+            own = {"beta": p.beta, "margin": p.margin, "lambda_init": p.lambda_init}
+            switches = own | switches
+        defence = make_defence(
+            name, eps_linf=p.eps_linf, eps_l2=p.eps_l2, radius=p.radius, **switches
+        )
+        data = self.plane_dataset if view == "plane" else self.dataset
+        network = NetworkConfig(
+            num_classes=data.num_classes,
+            head=defence.head,
+            depth=p.depth,
+            width=width or p.width,
+            stages=p.stages,
+            in_channels=data.channels,
+            feature_dim=2 if view == "plane" else None,
+            centroid_init=defence.centroid_init,
+        )
+        config = TrainConfig(
+            defence=defence,
+            network=network,
+            epochs=p.plane_epochs if view == "plane" else p.epochs,
+            seed=seed,
+            batch_size=p.batch_size,
+            lr=p.lr,
+            momentum=p.momentum,
+            weight_decay=p.weight_decay,
+            padding=p.padding,
+            flip=data.flip,
+            ema_decay=p.ema_decay if ema_decay is None else ema_decay,
+            val_eps=p.eps_linf,
+            val_every=p.val_every,
+        )
+        return Arm(f"plane-{name}" if view == "plane" else name, config, view, variant)
+
+    def ablations(self) -> list[Arm]:
+        """Table 3 and Fig. 6, and with ``ablations=all`` every switch and the factorial."""
+        arms = [*self.beta_arms().values(), *self.attack_arms().values()]
+        if self.profile.ablations == "all":
+            arms += [*self.switch_arms().values(), *self.factorial_arms().values()]
+        return arms
+
+    def switch_arms(self) -> dict[str, Arm]:
+        """LDAT as written, and with one thing changed at a time (``docs/gaps.md``)."""
+        changed = {
+            name: self.arm("ldat", variant=name.replace(" ", "-"), **switches)
+            for name, switches in _SWITCHES.items()
+        }
+        return {"as written": self.arm("ldat"), **changed}
+
+    def factorial_arms(self) -> dict[tuple[str, str], Arm]:
+        """{linear, GMM head} x {Algorithm 1, PGD L2, PGD L-inf} on LDAT's mixture of losses."""
+        attacks = self.attack_arms()
+        names = {"Algorithm 1": "Algorithm 1", "PGD-CE": "PGD L2", "PGD-CE*": "PGD L-inf"}
+        arms = {("GMM", title): attacks[name] for name, title in names.items()}
+        for name, title in names.items():
+            defence = attacks[name].config.defence
+            same = {k: getattr(defence, k) for k in ("attack", "norm", "eps", "step_size")}
+            variant = "-".join(filter(None, ("linear-head", attacks[name].variant)))
+            arms["linear", title] = self.arm("ldat", variant=variant, head="linear", **same)
+        return arms
+
+    def arms(self, names: Iterable[str] | None = None) -> list[Arm]:
+        """The defences of the profile (or ``names``), every seed of each."""
+        names = tuple(names or self.profile.defences)
+        return [self.arm(name, seed) for name in names for seed in range(self.profile.seeds)]
+
+    def plane_arms(self) -> list[Arm]:
+        """Figures 1 and 2: a few classes, features of two dimensions."""
+        return [self.arm(name, view="plane") for name in PLANE_DEFENCES]
+
+    def surrogates(self) -> list[Arm]:
+        """Tables 4 and 5: a wider undefended network, and Standard from a seed of its own."""
+        width = self.profile.surrogate_width
+        return [
+            self.arm("natural", SURROGATE_SEED, variant="surrogate", width=width),
+            self.arm("standard", SURROGATE_SEED, variant="surrogate"),
+        ]
+
+    def beta_arms(self) -> dict[float, Arm]:
+        """Table 3: LDAT over beta; at the profile's own beta it is the plain LDAT."""
+        return {
+            beta: self.arm("ldat")
+            if beta == self.profile.beta
+            # At beta 0 the adversarial images have no weight: none are made.
+            else self.arm("ldat", variant=f"beta{beta:g}", beta=beta, attack="none")
+            if beta == 0
+            else self.arm("ldat", variant=f"beta{beta:g}", beta=beta)
+            for beta in self.profile.betas
+        }
+
+    def attack_arms(self) -> dict[str, Arm]:
+        """Fig. 6: LDAT with Algorithm 1, and with PGD in its place; ``*`` is L-inf, as there."""
+        p = self.profile
+        budgets = {"l2": (p.eps_l2, p.eps_l2 / 5, ""), "linf": (p.eps_linf, p.eps_linf / 4, "*")}
+        arms = {"Algorithm 1": self.arm("ldat")}
+        for norm, (eps, step_size, star) in budgets.items():
+            for loss in ("ce", "kl"):
+                arms[f"PGD-{loss.upper()}{star}"] = self.arm(
+                    "ldat",
+                    variant=f"pgd-{loss}-{norm}",
+                    attack="pgd",
+                    attack_loss=loss,
+                    norm=norm,
+                    eps=eps,
+                    step_size=step_size,
+                )
+        return arms
+
+    def select_seed(self, arms: Sequence[Arm], seed: int = 0) -> list[Arm]:
+        return [arm for arm in arms if arm.config.seed == seed]
