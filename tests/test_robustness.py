@@ -507,7 +507,7 @@ def test_rescore(plane, x, y):
 def test_bits():
     bits = "0110001"
     assert from_bits(bits).tolist() == [False, True, True, False, False, False, True]
-    assert robustness._bits(from_bits(bits)) == bits
+    assert robustness.to_bits(from_bits(bits)) == bits
 
 
 # Attacks by name
