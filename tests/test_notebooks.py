@@ -35,7 +35,7 @@ def test_outputs_are_committed_and_free_of_errors(nb):
 
 
 def test_at_least_two_cells_are_compared(nb):
-    compared = tagged(nb, "NBVAL_CHECK_OUTPUT")
+    compared = tagged(nb, "nbval-check-output")
     assert len(compared) >= 2 and all(cell.outputs for cell in compared)
 
 
