@@ -5,6 +5,7 @@ import re
 
 import nbformat
 import pytest
+from nbval.plugin import metadata_tags
 
 from runner import notebooks
 
@@ -37,6 +38,12 @@ def test_outputs_are_committed_and_free_of_errors(nb):
 def test_at_least_two_cells_are_compared(nb):
     compared = tagged(nb, "nbval-check-output")
     assert len(compared) >= 2 and all(cell.outputs for cell in compared)
+
+
+def test_every_tag_means_something(nb):
+    """A tag that nbval does not know compares nothing."""
+    tags = {tag for cell in nb.cells for tag in cell.metadata.get("tags", [])}
+    assert tags <= {"parameters", *metadata_tags}
 
 
 def test_cells_stay_short(nb):
