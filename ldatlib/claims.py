@@ -14,7 +14,7 @@ from ldatlib import detection
 from ldatlib.checkpoint import read_json
 from ldatlib.defences import TITLES
 from ldatlib.experiments import Run
-from ldatlib.robustness import METHODS, from_bits, wilson_interval
+from ldatlib.robustness import METHODS, wilson_interval
 from ldatlib.tables import column_title, mcnemar, right_images
 
 
@@ -312,18 +312,12 @@ def _natural_closer(evidence: _Evidence):
     return near < far, text
 
 
-def _posterior(evidence: _Evidence) -> dict:
-    return evidence.detection["ldat"]["scores"]["posterior"]
-
-
-def _outcomes(entry: dict, threshold: float) -> detection.Counts:
-    import torch
-
-    return detection.count(torch.tensor(entry["score"]), from_bits(entry["right"]), threshold)
+def _scored(evidence: _Evidence, key: str):
+    return detection.scored(evidence.detection["ldat"], "posterior", key)
 
 
 def _threshold_spares_natural(evidence: _Evidence):
-    counts = _outcomes(_posterior(evidence)["sets"]["clean"], detection.PAPER_THRESHOLD)
+    counts = detection.count(*_scored(evidence, "clean"), detection.PAPER_THRESHOLD)
     rejected = counts.rejected_right + counts.rejected_wrong
     low, high = wilson_interval(rejected, counts.total)
     text = f"0.6 rejects {rejected / counts.total:.1%} [{low:.1%}, {high:.1%}] of clean images"
@@ -331,13 +325,11 @@ def _threshold_spares_natural(evidence: _Evidence):
 
 
 def _low_confidence(evidence: _Evidence):
-    import torch
-
-    sets, aucs = _posterior(evidence)["sets"], {}
-    clean = torch.tensor(sets["clean"]["score"])[from_bits(sets["clean"]["right"])]
+    scores, clean_right = _scored(evidence, "clean")
+    aucs = {}
     for key in ("l2_cw", "l2_fab", "linf_fab"):
-        fooled = from_bits(sets["clean"]["right"]) & ~from_bits(sets[key]["right"])
-        aucs[key] = detection.roc(clean, torch.tensor(sets[key]["score"])[fooled])["auc"]
+        attacked, right = _scored(evidence, key)
+        aucs[key] = detection.roc(scores[clean_right], attacked[clean_right & ~right])["auc"]
     if None in aucs.values():
         return None, "an attack without a success"
     text = "AUC of the posterior, clean against successful: " + ", ".join(
@@ -347,10 +339,10 @@ def _low_confidence(evidence: _Evidence):
 
 
 def _threshold_helps(evidence: _Evidence):
-    sets, gains = _posterior(evidence)["sets"], {}
+    gains = {}
     for key in ("linf_pgd", "l2_pgd", "l2_cw", "l2_fab", "linf_fab"):
         without, with_threshold = (
-            _outcomes(sets[key], threshold).defence_success
+            detection.count(*_scored(evidence, key), threshold).defence_success
             for threshold in (float("-inf"), detection.PAPER_THRESHOLD)
         )
         gains[key] = 100 * (with_threshold - without)

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -409,16 +409,3 @@ class _Bar:
 
     def close(self) -> None:
         self.bar.close()
-
-
-def train_config_from(values: dict) -> TrainConfig:
-    """The configuration written in a checkpoint's header, as an object again."""
-    values = {field.name: values[field.name] for field in fields(TrainConfig)}
-    network = values["network"]
-    return TrainConfig(
-        **values
-        | {
-            "defence": DefenceConfig(**values["defence"]),
-            "network": NetworkConfig(**network) if network else None,
-        }
-    )
