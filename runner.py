@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Run the companion's notebooks without a browser and collect tables, figures and the report.
 
+First everything that the notebooks need is computed, side by side, then they are executed.
 Everything computed is kept and found again, so a second run does only what is missing.
 """
 
@@ -10,21 +11,25 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT))
 
-from ldatlib.errors import UserError  # noqa: E402
+from ldatlib.commands import UNFINISHED, parse_duration  # noqa: E402
+from ldatlib.errors import OutOfTime, UserError  # noqa: E402
 
 NOTEBOOKS = PROJECT / "notebooks"
 REPORT = "10"
+# Kernels side by side: each takes some 0.6 GiB.
+MOST_KERNELS = 4
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="runner.py", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--profile", default="demo", help="demo (default), demo-full, folder")
+    add("--profile", default="demo", help="settings by name (default: demo)")
     add("--only", action="append", metavar="NN", help="only this notebook (repeat for more)")
     add("--from", dest="first", metavar="NN", help="this notebook and those after it")
     add("--set", dest="assignments", action="append", default=[], metavar="NAME=VALUE")
@@ -33,7 +38,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--out", metavar="DIR", help="folder of the run (default: runs/PROFILE)")
     add("--force", action="store_true", help="compute the chosen notebooks' records anew")
     add("--list", action="store_true", help="list the notebooks and stop")
+    add("--time-limit", metavar="TIME", help="stop in good order, such as 2h; go on next time")
     add("--dry-run", action="store_true", help="print what would be computed and stop")
+    add("--rate", metavar="FLOPS", help="with --dry-run: hours at so many operations a second")
     return parser.parse_args(argv)
 
 
@@ -41,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     try:
         return run(options)
+    except OutOfTime as stop:
+        print(f"{stop}; the same command goes on from there", flush=True)
+        return UNFINISHED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -54,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     from ldatlib.profiles import load_profile, parse_assignments
 
+    limit = parse_duration(options.time_limit) if options.time_limit else None
+    deadline = limit and time.time() + limit
     if options.list:
         for path in notebooks():
             print(f"{path.name[:2]}  {title(path)}")
@@ -66,15 +78,18 @@ def run(options: argparse.Namespace) -> int:
         # The notebooks run in a folder of their own.
         overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
     load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
+    rate = positive_number("--rate", options.rate) if options.rate is not None else None
 
     from ldatlib.experiments import open_run
+    from ldatlib.files import alone
 
     jobs = whole_number("--jobs", options.jobs) if options.jobs is not None else None
-    session = open_run(options.profile, overrides, options.out, jobs)
-    plan = {path: session.plan(path.name[:2]) for path in chosen}
+    session = open_run(options.profile, overrides, options.out, jobs, deadline)
     if options.dry_run:
-        print_plan(session, plan)
+        absent = session.plan_without_data()
+        print_plan(session, {path: session.plan(path.name[:2]) for path in chosen}, rate, absent)
         return 0
+    plan = {path: session.plan(path.name[:2]) for path in chosen}
     parameters = {
         "profile": options.profile,
         "overrides": overrides,
@@ -83,10 +98,11 @@ def run(options: argparse.Namespace) -> int:
     }
     for path in chosen:
         check_parameters(path, parameters)
-    if options.force:
-        for job in {job.path: job for jobs in plan.values() for job in jobs}.values():
-            session.forget(job)
-    return execute(session, plan, parameters)
+    with alone(session.root / "runner", "running the notebooks of"):
+        if options.force:
+            for job in {job.path: job for jobs in plan.values() for job in jobs}.values():
+                session.forget(job)
+        return execute(session, plan, parameters)
 
 
 def notebooks() -> list[Path]:
@@ -120,19 +136,44 @@ def whole_number(name: str, text: str) -> int:
         raise UserError(f"{name} must be a whole number, not {text!r}") from None
 
 
-def print_plan(session, plan: dict) -> None:
+def positive_number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"{name} must be a positive number, such as 2e14, not {text!r}")
+    return value
+
+
+def print_plan(session, plan: dict, rate: float | None, absent: bool) -> None:
+    """Every job with its operations; at ``rate`` operations a second also its hours."""
     print(f"{session.profile.title} -> {session.root}; {session.jobs} processes")
-    total, seen = 0.0, set()
+    if absent:
+        print("the data is not at hand yet: sizes are the official ones, nothing can be found")
+
+    def cost(flops: float) -> str:
+        hours = f" {flops / rate / 3600:10.3f} h" if rate else ""
+        return f"{flops / 1e12:13.3f} TFLOP{hours}"
+
+    seen, missing, kinds = set(), 0.0, {}
     for path, jobs in plan.items():
         print(path.name)
         for job in jobs:
             if job.path in seen:
                 continue
             seen.add(job.path)
-            state = "found" if job.done else "missing"
-            total += 0 if job.done else job.flops
-            print(f"  {job.kind:12} {job.arm.label:20} {job.flops / 1e12:10.3f} TFLOP  {state}")
-    print(f"missing in all: {total / 1e12:.3f} TFLOP")
+            done = job.done and not absent
+            missing += 0 if done else job.flops
+            count, flops = kinds.get(job.kind, (0, 0.0))
+            kinds[job.kind] = (count + 1, flops + job.flops)
+            state = "found" if done else "missing"
+            print(f"  {job.kind:12} {job.arm.label:32} {cost(job.flops)}  {state}")
+    for kind, (count, flops) in kinds.items():
+        print(f"all {kind:12} {count:4} jobs {cost(flops)}")
+    print(f"missing in all: {cost(missing).strip()}")
+    if rate:
+        print(f"hours are operations divided by {rate:g} a second, on one device, nothing else")
 
 
 def check_parameters(path: Path, parameters: dict) -> None:
@@ -145,9 +186,6 @@ def check_parameters(path: Path, parameters: dict) -> None:
 
 
 def execute(session, plan: dict, parameters: dict) -> int:
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     # Kernels start in the notebooks' folder: there they find ldatlib although not installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -161,20 +199,42 @@ def execute(session, plan: dict, parameters: dict) -> int:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose --out") from error
     started = time.perf_counter()
     with Progress(plan) as progress:
-        for path in plan:
-            progress.begin(path.name)
-            target = folder / path.name
+        session.complete((job for jobs in plan.values() for job in jobs), progress.say)
+        release_workers()
+        report = [path for path in plan if path.name.startswith(REPORT)]
+        others = [path for path in plan if path not in report]
+        # Each notebook of the first wave stands for itself; the report reads what they leave.
+        for wave in (others, report):
+            if not run_notebooks(wave, session, parameters, progress):
+                return 1
+        for path in report:
+            write_report(folder / path.name, session.root / "report.html")
+    result = session.root / "report.html" if report else folder
+    print(f"done in {time.perf_counter() - started:.0f} s; {result}")
+    return 0
+
+
+def release_workers() -> None:
+    """The processes that computed keep their memory until they are told to go."""
+    if "joblib" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
+
+
+def run_notebooks(paths: list[Path], session, parameters: dict, progress: "Progress") -> bool:
+    """Execute notebooks side by side; whether all went well. The first failure ends it."""
+    from papermill.exceptions import PapermillExecutionError
+
+    pool = ThreadPoolExecutor(max(min(session.jobs, MOST_KERNELS, len(paths)), 1))
+    folder = session.root / "notebooks"
+    ended = threading.Event()
+    arguments = (folder, parameters, progress, ended)
+    futures = {pool.submit(run_notebook, path, *arguments): path for path in paths}
+    try:
+        for future, path in futures.items():
             try:
-                papermill.execute_notebook(
-                    str(path),
-                    str(target),
-                    parameters=parameters,
-                    kernel_name="python3",
-                    cwd=str(NOTEBOOKS),
-                    progress_bar=False,
-                    # The kernel's own notices; what a cell raises comes back as an exception.
-                    extra_arguments=["--IPKernelApp.log_level=50"],
-                )
+                future.result()
             except PapermillExecutionError as error:
                 progress.close()
                 if error.ename == "KeyboardInterrupt":
@@ -182,24 +242,45 @@ def execute(session, plan: dict, parameters: dict) -> int:
                 # papermill has put one cell, the parameters, before the one that failed.
                 print(
                     f"{path.name} failed in cell {error.cell_index}: "
-                    f"{error.ename}: {error.evalue}\nas far as it went: {target}",
+                    f"{error.ename}: {error.evalue}\nas far as it went: {folder / path.name}",
                     file=sys.stderr,
                 )
-                return 1
-            if path.name.startswith(REPORT):
-                write_report(target, session.root / "report.html")
-            progress.end()
-    reported = any(path.name.startswith(REPORT) for path in plan)
-    result = session.root / "report.html" if reported else folder
-    print(f"done in {time.perf_counter() - started:.0f} s; {result}")
-    return 0
+                return False
+    finally:
+        ended.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    return True
+
+
+def run_notebook(path, folder: Path, parameters: dict, progress: "Progress", ended) -> None:
+    """Execute one notebook, unless the run has ended; a failed one ends it."""
+    if ended.is_set():
+        return
+    import papermill
+
+    progress.begin(path.name)
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(folder / path.name),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(NOTEBOOKS),
+            progress_bar=False,
+            # The kernel's own notices; what a cell raises comes back as an exception.
+            extra_arguments=["--IPKernelApp.log_level=50"],
+        )
+    except BaseException:
+        ended.set()
+        raise
+    progress.end(path.name)
 
 
 def write_report(notebook: Path, target: Path) -> None:
     """The executed report as one HTML file without code."""
     from nbconvert import HTMLExporter
 
-    from ldatlib.checkpoint import write_bytes
+    from ldatlib.files import write_bytes
 
     exporter = HTMLExporter(
         exclude_input=True,
@@ -213,10 +294,10 @@ def write_report(notebook: Path, target: Path) -> None:
 
 
 class Progress:
-    """One bar for the whole run in a terminal, a line a notebook elsewhere.
+    """One bar for the whole run in a terminal, a line a job and a notebook elsewhere.
 
     The library leaves a record for every job and a log line for every epoch, so the bar needs no
-    word from the notebooks: it looks at the files.
+    word from whoever computes: it looks at the files.
     """
 
     def __init__(self, plan: dict):
@@ -226,13 +307,16 @@ class Progress:
         self.jobs = list(jobs.values())
         work = sum(job.flops for job in self.jobs)
         # A notebook's own cells: a few seconds each, about as long as this much work.
-        self.share = 0.02 * work + 1e9
-        self.count, self.finished, self.name, self.began = len(plan), 0, "", 0.0
+        self.share = 0.01 * work + 1e9
+        self.count, self.finished, self.running = len(plan), 0, {}
         self.bar = tqdm(
             total=work + self.share * len(plan),
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left",
             disable=not sys.stderr.isatty(),
         )
+        self.bar.set_description(f"{len(self.jobs)} to compute")
+        self.began = time.perf_counter()
+        self.lock = threading.Lock()
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -243,17 +327,30 @@ class Progress:
     def __exit__(self, *_):
         self.close()
 
-    def begin(self, name: str) -> None:
-        self.name, self.began = name, time.perf_counter()
-        self.bar.set_description(f"[{self.finished + 1}/{self.count}] {name}")
+    def say(self, text: str) -> None:
+        """What was computed: a line where there is no bar."""
         if self.bar.disable:
-            print(f"[{self.finished + 1}/{self.count}] {name}", flush=True)
+            print(f"{self._clock()}  {text}", flush=True)
 
-    def end(self) -> None:
-        self.finished += 1
-        seconds = time.perf_counter() - self.began
-        if self.bar.disable:
-            print(f"      {self.name} done in {seconds:.0f} s", flush=True)
+    def begin(self, name: str) -> None:
+        with self.lock:
+            self.running[name] = time.perf_counter()
+            self._describe()
+
+    def end(self, name: str) -> None:
+        with self.lock:
+            self.finished += 1
+            seconds = time.perf_counter() - self.running.pop(name)
+            self._describe()
+            self.say(f"[{self.finished}/{self.count}] {name} in {seconds:.0f} s")
+
+    def _describe(self) -> None:
+        names = ", ".join(name[:2] for name in self.running)
+        self.bar.set_description(f"{self.finished} of {self.count} notebooks; {names}")
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(time.perf_counter() - self.began), 60)
+        return f"{minutes:3}:{seconds:02}"
 
     def _watch(self) -> None:
         while not self.stopped.wait(0.5):

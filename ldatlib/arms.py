@@ -1,10 +1,11 @@
 """What a run can train: every defence, surrogate and ablation as an ``Arm``."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ldatlib.data import Dataset
 from ldatlib.defences import TITLES, make_defence
+from ldatlib.errors import UserError
 from ldatlib.models import NetworkConfig
 from ldatlib.profiles import Profile
 from ldatlib.trainer import TrainConfig
@@ -59,14 +60,14 @@ class Arms:
         seed: int = 0,
         view: str = "full",
         variant: str = "",
-        width: int | None = None,
+        network: dict | None = None,
         ema_decay: float | None = None,
         **switches,
     ) -> Arm:
         """One defence of this run with its seed; ``switches`` replace fields of the defence.
 
-        ``variant`` tells arms of one defence apart in file names; ``width`` and ``ema_decay``
-        replace the profile's.
+        ``variant`` tells arms of one defence apart in file names; ``network`` replaces fields of
+        the network, ``ema_decay`` the profile's.
         """
         p = self.profile
         switches.setdefault("num_steps", p.attack_steps)
@@ -77,19 +78,19 @@ class Arms:
             name, eps_linf=p.eps_linf, eps_l2=p.eps_l2, radius=p.radius, **switches
         )
         data = self.plane_dataset if view == "plane" else self.dataset
-        network = NetworkConfig(
+        size = {k: getattr(p, k) for k in ("architecture", "depth", "width", "stages")}
+        built = NetworkConfig(
             num_classes=data.num_classes,
             head=defence.head,
-            depth=p.depth,
-            width=width or p.width,
-            stages=p.stages,
             in_channels=data.channels,
             feature_dim=2 if view == "plane" else None,
             centroid_init=defence.centroid_init,
+            stem_stride=p.stem_stride,
+            **(size | (network or {})),
         )
         config = TrainConfig(
             defence=defence,
-            network=network,
+            network=built,
             epochs=p.plane_epochs if view == "plane" else p.epochs,
             seed=seed,
             batch_size=p.batch_size,
@@ -99,6 +100,7 @@ class Arms:
             padding=p.padding,
             flip=data.flip,
             ema_decay=p.ema_decay if ema_decay is None else ema_decay,
+            precision=p.precision,
             val_eps=p.eps_linf,
             val_every=p.val_every,
         )
@@ -136,15 +138,37 @@ class Arms:
         names = tuple(names or self.profile.defences)
         return [self.arm(name, seed) for name in names for seed in range(self.profile.seeds)]
 
+    def every_arm(self) -> list[Arm]:
+        """All that a run of this profile trains, each once."""
+        arms = [*self.arms(), *self.plane_arms(), *self.surrogates(), *self.ablations()]
+        return list({arm.label: arm for arm in arms}.values())
+
+    def find_arm(self, name: str, seed: int | None = None) -> Arm:
+        """An arm by its label, ``ldat-K-20-s0``, or the part of it before the seed.
+
+        Raises ``UserError`` with the known names where there is none.
+        """
+        arms = {arm.label: arm for arm in self.every_arm()}
+        bare = {}
+        for label, arm in arms.items():
+            bare.setdefault(label.rpartition("-s")[0], arm)
+        arm = arms.get(name) or bare.get(name)
+        if arm is None:
+            raise UserError(f"no training {name!r} in this profile; known: {', '.join(bare)}")
+        return arm if seed is None else replace(arm, config=replace(arm.config, seed=seed))
+
     def plane_arms(self) -> list[Arm]:
         """Figures 1 and 2: a few classes, features of two dimensions."""
         return [self.arm(name, view="plane") for name in PLANE_DEFENCES]
 
     def surrogates(self) -> list[Arm]:
-        """Tables 4 and 5: a wider undefended network, and Standard from a seed of its own."""
-        width = self.profile.surrogate_width
+        """Tables 4 and 5: a larger undefended network, and Standard from a seed of its own."""
+        p = self.profile
+        network = {
+            k: getattr(p, f"surrogate_{k}") for k in ("architecture", "depth", "width", "stages")
+        }
         return [
-            self.arm("natural", SURROGATE_SEED, variant="surrogate", width=width),
+            self.arm("natural", SURROGATE_SEED, variant="surrogate", network=network),
             self.arm("standard", SURROGATE_SEED, variant="surrogate"),
         ]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ldatlib import detection
-from ldatlib.checkpoint import read_json
 from ldatlib.defences import TITLES
 from ldatlib.experiments import Run
+from ldatlib.files import read_json
 from ldatlib.robustness import METHODS, wilson_interval
 from ldatlib.tables import column_title, mcnemar, right_images
 

@@ -1,7 +1,8 @@
 """Images as uint8 tensors, with a validation split that is never trained on.
 
-Two sources: ``digits`` (scikit-learn's 1,797 images of 8x8, embedded in that package, nothing to
-download) and ``folder``, any tree ``train/CLASS/*`` and ``test/CLASS/*`` of pictures.
+Sources: ``digits`` (scikit-learn's 1,797 images of 8x8, embedded in that package, nothing to
+download), ``cifar10`` and ``cifar100`` (the official archives, downloaded and verified by
+torchvision), and ``folder``, any tree ``train/CLASS/*`` and ``test/CLASS/*`` of pictures.
 
 Rule for sizes of a folder: when all pictures are squares of one size they are taken as they are;
 otherwise, or when ``image_size`` is given, the shorter side is scaled to ``image_size`` (32 unless
@@ -19,13 +20,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldatlib.errors import UserError
+from ldatlib.errors import MissingDataError, UserError
+from ldatlib.files import load_tensors, save_tensors
 
-DATASETS = ("digits", "folder")
+CIFAR = {"cifar10": ("CIFAR-10", "CIFAR10", 10), "cifar100": ("CIFAR-100", "CIFAR100", 100)}
+DATASETS = ("digits", *CIFAR, "folder")
 SPLITS = ("train", "val", "test")
+DOWNLOADS = Path(__file__).resolve().parent.parent / "data" / "downloads"
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # Splits are part of the data, not of a run: every seed of every defence sees the same images.
 SPLIT_SEED = 2024
+# Decoding this many pictures takes longer than reading a cache of their pixels.
+_WORTH_CACHING = 2000
 _GREY_MODES = ("1", "L", "LA", "I;16", "I;16B")
 
 
@@ -140,22 +146,30 @@ def load_dataset(
     val_size: int = 300,
     test_size: int | None = None,
     title: str | None = None,
+    cache: str | Path | None = None,
+    download: bool = True,
 ) -> Dataset:
     """Load a data set into memory.
 
     Parameters
     ----------
-    name : ``"digits"`` or ``"folder"``.
-    root : the folder with ``train/CLASS/*`` and ``test/CLASS/*``; needed by ``"folder"`` alone.
+    name : ``"digits"``, ``"cifar10"``, ``"cifar100"`` or ``"folder"``.
+    root : for ``"folder"``, and needed there, the one with ``train/CLASS/*`` and
+        ``test/CLASS/*``; for CIFAR where the archive lies or is put, ``data/downloads`` unless
+        said.
     image_size : side of the square images, at least 8; see the rule in the module's docstring.
     val_size : images taken out of the training split, the same share of every class.
     test_size : keep this many test images (digits: 400 unless said; folder: all).
     title : what the records and figures call the data; a folder's own name unless said.
+    cache : where the decoded pixels of a large folder are kept; ``None`` decodes every time.
+    download : whether CIFAR's archive may be fetched.
 
     Raises
     ------
+    MissingDataError : CIFAR is not there and could not be had, or is not allowed to be.
     UserError : unknown name, no such folder, fewer than two classes, no images, a broken image,
-        classes that differ between train and test, or a validation split that leaves nothing.
+        classes that differ between train and test, a validation split that leaves nothing, or an
+        archive with a wrong checksum.
     """
     if name == "digits":
         if root is not None or image_size is not None:
@@ -164,7 +178,11 @@ def load_dataset(
     if name == "folder":
         if root is None:
             raise UserError("the folder data set needs its path: --set data_root=PATH")
-        return _load_folder(Path(root), image_size, val_size, test_size, title)
+        return _load_folder(Path(root), image_size, val_size, test_size, title, cache)
+    if name in CIFAR:
+        if image_size is not None:
+            raise UserError(f"{name} has images of 32x32; drop image_size")
+        return _load_cifar(name, Path(root or DOWNLOADS), val_size, test_size, title, download)
     raise UserError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
 
 
@@ -190,8 +208,93 @@ def _load_digits(val_size: int, test_size: int) -> Dataset:
     )
 
 
+def _load_cifar(
+    name: str,
+    root: Path,
+    val_size: int,
+    test_size: int | None,
+    title: str | None,
+    download: bool,
+) -> Dataset:
+    import torchvision
+
+    official, kind, _ = CIFAR[name]
+    source = getattr(torchvision.datasets, kind)
+    unpacked = root / source.base_folder
+    if not download and not (unpacked.is_dir() or (root / source.filename).is_file()):
+        raise MissingDataError(f"{official} is not in {root}")
+    _fetch_cifar(source, official, root)
+    parts = [source(root, train=train) for train in (True, False)]
+    splits = [
+        (torch.from_numpy(p.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(p.targets))
+        for p in parts
+    ]
+    _check_test_size(test_size, splits[1][1])
+    return _assemble(
+        name, title or official, tuple(parts[0].classes), *splits, val_size, test_size, flip=True
+    )
+
+
+def _fetch_cifar(source, official: str, root: Path) -> None:
+    """The archive in ``root``, verified and unpacked, by torchvision; nothing where it is there."""
+    from filelock import FileLock
+
+    archive = root / source.filename
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{source.filename}.lock"):
+            if archive.is_file() and not (root / source.base_folder).is_dir():
+                _check_archive(archive, source.tgz_md5)
+            try:
+                source(root, train=True, download=True)
+                return
+            except RuntimeError as error:
+                reason = f"the files of {root / source.base_folder} do not verify ({error})"
+    except OSError as error:  # no network, no space, no permission
+        reason = str(error)
+    raise MissingDataError(
+        f"{official} could not be had: {reason}. Without a network: get {source.url} elsewhere and "
+        f"put it, unchanged, at {archive}; or name the folder that has it with --set data_root=PATH"
+    )
+
+
+def _check_archive(archive: Path, expected: str) -> None:
+    """torchvision would silently download an archive again that somebody put there by hand."""
+    with archive.open("rb") as stream:
+        found = hashlib.file_digest(stream, "md5").hexdigest()
+    if found != expected:
+        raise UserError(
+            f"{archive} has the MD5 checksum {found}, not {expected}: cut short or another file; "
+            "delete it to download it anew, or replace it"
+        )
+
+
+def outline(name: str, val_size: int, test_size: int | None = None) -> Dataset:
+    """A data set of CIFAR's sizes without its pixels, to plan with where it is not at hand.
+
+    Its images are black, its fingerprint says so, and nothing must be trained on it.
+    """
+    official, _, classes = CIFAR[name]
+    # One black pixel, seen everywhere: no memory.
+    pixel = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
+    sizes = {"train": 50_000 - val_size, "val": val_size, "test": test_size or 10_000}
+    return Dataset(
+        name,
+        f"{official} (not at hand)",
+        tuple(map(str, range(classes))),
+        {split: pixel.expand(size, 3, 32, 32) for split, size in sizes.items()},
+        {split: torch.arange(size) % classes for split, size in sizes.items()},
+        "not at hand",
+    )
+
+
 def _load_folder(
-    root: Path, image_size: int | None, val_size: int, test_size: int | None, title: str | None
+    root: Path,
+    image_size: int | None,
+    val_size: int,
+    test_size: int | None,
+    title: str | None,
+    cache: str | Path | None,
 ) -> Dataset:
     if image_size is not None and image_size < 8:
         raise UserError(f"image_size must be at least 8 pixels, not {image_size}")
@@ -203,18 +306,54 @@ def _load_folder(
     if differing:
         raise UserError(f"classes differ between train and test under {root}: {differing[0]!r}")
     paths = {s: [p for c in class_names for p in listing[s][c]] for s in listing}
-    grey, size = _inspect(paths["train"] + paths["test"], image_size)
+    pixels = _pixels(paths, root, image_size, cache)
     splits = []
     for split in ("train", "test"):
         labels = [k for k, c in enumerate(class_names) for _ in listing[split][c]]
-        images = torch.stack([_read_image(path, grey, size) for path in paths[split]])
         order = _shuffled(len(labels))
-        splits.append((images[order], torch.tensor(labels)[order]))
+        splits.append((pixels[split][order], torch.tensor(labels)[order]))
     train, test = splits
-    if test_size is not None and not 0 < test_size <= len(test[1]):
-        raise UserError(f"test_size must lie between 1 and {len(test[1])}, not {test_size}")
+    _check_test_size(test_size, test[1])
     title = title or root.resolve().name
     return _assemble("folder", title, class_names, train, test, val_size, test_size, flip=True)
+
+
+def _check_test_size(test_size: int | None, labels: Tensor) -> None:
+    if test_size is not None and not 0 < test_size <= len(labels):
+        raise UserError(f"test_size must lie between 1 and {len(labels)}, not {test_size}")
+
+
+def _pixels(
+    paths: dict[str, list[Path]], root: Path, image_size: int | None, cache: str | Path | None
+) -> dict[str, Tensor]:
+    """Decoded pictures of each split [N, C, H, W], kept in ``cache`` where they are many."""
+    if cache is None or sum(map(len, paths.values())) < _WORTH_CACHING:
+        return _decode(paths, image_size)
+    # A changed, added or removed picture changes the name of the cache.
+    digest = hashlib.sha256(f"{root.resolve()} {image_size}".encode())
+    for path in (path for split in paths.values() for path in split):
+        stat = path.stat()
+        digest.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}".encode())
+    stored = Path(cache) / f"pictures-{digest.hexdigest()[:16]}.safetensors"
+    if stored.is_file():
+        try:
+            return load_tensors(stored)[0]
+        except UserError:
+            pass  # decoded again and replaced below
+    decoded = _decode(paths, image_size)
+    try:
+        save_tensors(stored, decoded, {"kind": "pixels"})
+    except UserError:
+        pass  # no room for a cache is no reason to stop
+    return decoded
+
+
+def _decode(paths: dict[str, list[Path]], image_size: int | None) -> dict[str, Tensor]:
+    grey, size = _inspect(paths["train"] + paths["test"], image_size)
+    return {
+        split: torch.stack([_read_image(path, grey, size) for path in files])
+        for split, files in paths.items()
+    }
 
 
 def _list_folder(folder: Path) -> dict[str, list[Path]]:

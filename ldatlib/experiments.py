@@ -5,6 +5,8 @@ This module alone knows the disk. A run lives in one folder:
     checkpoints/*.safetensors   last and best weights of every training
     records/*.json, *.jsonl     one record a training and evaluation, one log a training
     adversarial/*.safetensors   images that the attacks found, for pictures and re-scoring
+    partial/*.safetensors       attacks of evaluations that were interrupted
+    cache/*.safetensors         pixels of a large folder of pictures
     figures/  tables/  notebooks/  report.html
 
 A record is found by a key made of the configuration, the data's fingerprint and the numerics
@@ -23,13 +25,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldatlib import records, robustness
+from ldatlib import files, records, robustness
 from ldatlib.arms import Arm, Arms
-from ldatlib.checkpoint import load_model, load_tensors, read_json, write_json
-from ldatlib.data import Dataset, load_dataset
-from ldatlib.errors import UserError
+from ldatlib.checkpoint import load_model
+from ldatlib.data import CIFAR, Dataset, load_dataset, outline
+from ldatlib.errors import MissingDataError, OutOfTime, UserError
+from ldatlib.execution import default_device, full_precision, place
+from ldatlib.files import load_tensors, read_json, write_json
 from ldatlib.jobs import KINDS
-from ldatlib.models import Classifier, default_device, place
+from ldatlib.models import Classifier
+from ldatlib.partial import Partial
 from ldatlib.profiles import Profile, load_profile
 from ldatlib.robustness import Attack
 
@@ -49,7 +54,7 @@ class Job:
     @property
     def done(self) -> bool:
         """The record is there, and the weights or images it speaks of."""
-        return all(path.is_file() for path in (self.path, *self.products))
+        return self.path.is_file() and all(map(files.exists, self.products))
 
 
 def open_run(
@@ -57,17 +62,19 @@ def open_run(
     overrides: dict | None = None,
     out: str | Path | None = None,
     jobs: int | None = None,
+    deadline: float | None = None,
 ) -> "Run":
     """A run of a profile in ``out`` (``runs/PROFILE`` of the project unless said).
 
     ``overrides`` replaces fields of the profile by name. ``jobs`` is the number of processes that
-    train and evaluate side by side: one a core on a CPU, one on a GPU unless said.
+    train and evaluate side by side: one a core on a CPU, one on a GPU unless said. At
+    ``deadline`` (seconds of ``time.time()``) whatever computes stops in good order.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
     chosen = load_profile(profile, overrides)
     folder = Path(out) if out else PROJECT / "runs" / profile
-    return Run(chosen, folder, jobs or default_jobs())
+    return Run(chosen, folder, jobs or default_jobs(), deadline)
 
 
 def default_jobs() -> int:
@@ -80,15 +87,34 @@ def default_jobs() -> int:
 class Run(Arms):
     """A profile, a folder, and what has been computed in it."""
 
-    def __init__(self, profile: Profile, root: Path, jobs: int = 1):
+    def __init__(self, profile: Profile, root: Path, jobs: int = 1, deadline: float | None = None):
         self.profile, self.root, self.jobs = profile, Path(root), jobs
+        self.deadline = deadline
 
     def __getstate__(self) -> dict:
         # Workers load the data themselves: cheaper than sending it, and cached there.
-        return {"profile": self.profile, "root": self.root, "jobs": self.jobs}
+        return {k: getattr(self, k) for k in ("profile", "root", "jobs", "deadline")}
+
+    @property
+    def late(self) -> bool:
+        return self.deadline is not None and time.time() >= self.deadline
+
+    def plan_without_data(self) -> bool:
+        """Stand-in images where CIFAR is not at hand, for planning alone; whether they stand in."""
+        p = self.profile
+        if p.dataset in CIFAR:
+            try:
+                self.dataset = self._load(download=False)
+            except MissingDataError:
+                self.dataset = outline(p.dataset, p.val_size, p.test_size)
+                return True
+        return False
 
     @functools.cached_property
     def dataset(self) -> Dataset:
+        return self._load()
+
+    def _load(self, download: bool = True) -> Dataset:
         p = self.profile
         return load_dataset(
             p.dataset,
@@ -97,6 +123,8 @@ class Run(Arms):
             val_size=p.val_size,
             test_size=p.test_size,
             title=p.data_title,
+            cache=self.root / "cache",
+            download=download,
         )
 
     @functools.cached_property
@@ -140,10 +168,16 @@ class Run(Arms):
 
         The methods below compute what they return, too; this one keeps all cores busy.
         """
-        plan = self.plan(notebook)
-        stages = {"train": 0, "detection": 2, "features": 2}
-        for stage in range(3):
-            self._complete([job for job in plan if stages.get(job.kind, 1) == stage], say)
+        self.complete(self.plan(notebook), say)
+
+    def complete(self, jobs: Iterable[Job], say: Callable[[str], None] = print) -> None:
+        """Compute these jobs where they are missing, those first that others are made from.
+
+        Raises ``OutOfTime`` where the deadline of the run came before their end.
+        """
+        unique = list({job.path: job for job in jobs}.values())
+        for stage in sorted({KINDS[job.kind].stage for job in unique}):
+            self._complete([job for job in unique if KINDS[job.kind].stage == stage], say)
 
     # --- computing, each once ---------------------------------------------------------------
 
@@ -194,17 +228,24 @@ class Run(Arms):
     def _complete(self, jobs: list[Job], say: Callable[[str], None]) -> None:
         # The longest first: at the end no core waits for a long one.
         missing = sorted((job for job in jobs if not job.done), key=lambda job: -job.flops)
-        for job in self._execute(missing):
-            say(KINDS[job.kind].line(read_json(job.path), job.arm))
+        stopped = []
+        for job, reason in self._execute(missing):
+            if reason:
+                stopped.append(reason)
+            else:
+                say(KINDS[job.kind].line(read_json(job.path), job.arm))
+        if stopped:
+            raise OutOfTime(f"the time is up: {stopped[0]}; {len(stopped)} unfinished")
 
-    def _execute(self, jobs: list[Job]) -> Iterable[Job]:
+    def _execute(self, jobs: list[Job]) -> Iterable[tuple[Job, str | None]]:
+        """Each job when it is done, or with the reason why the deadline left it unfinished."""
         if self.jobs == 1 or len(jobs) < 2:
             threads = torch.get_num_threads()
             for job in jobs:
                 # A last one alone is computed as it would have been beside others.
-                _work(self, job, None if self.jobs == 1 else 1)
+                result = _work(self, job, None if self.jobs == 1 else 1)
                 torch.set_num_threads(threads)
-                yield job
+                yield result
             return
         from joblib import Parallel, delayed
 
@@ -232,12 +273,17 @@ class Run(Arms):
         return (self.adversarial_path(arm),) if kind == "whitebox" else ()
 
     def forget(self, job: Job) -> None:
-        """Compute this job anew next time, a training that was interrupted from its beginning."""
+        """Compute this job anew next time, an interrupted one from its beginning."""
         job.path.unlink(missing_ok=True)
+        self.partial(job.kind, job.arm).clear()
         if job.kind == "train":
             last = self.checkpoint_path(job.arm)
             state = last.with_name(last.name.replace(".safetensors", ".state.safetensors"))
             state.unlink(missing_ok=True)
+
+    def partial(self, kind: str, arm: Arm) -> Partial:
+        """Where an evaluation of this run keeps what it has done so far."""
+        return Partial(self.root / "partial", self._record_path(kind, arm).stem, self.deadline)
 
     # --- names and keys ---------------------------------------------------------------------
 
@@ -284,7 +330,11 @@ class Run(Arms):
     def table1_attacks(self) -> tuple[Attack, ...]:
         p = self.profile
         return robustness.table1_attacks(
-            p.eps_linf, p.eps_l2, steps=p.steps, cw_step_size=p.cw_step_size
+            p.eps_linf,
+            p.eps_l2,
+            steps=p.steps,
+            cw_step_size=p.cw_step_size,
+            fab_targets=p.fab_targets,
         )
 
     def test_images(self, limit: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -308,14 +358,24 @@ class Run(Arms):
         }
 
 
-def _work(run: Run, job: Job, threads: int | None) -> Job:
-    """Compute one job and write its record, last."""
+def _work(run: Run, job: Job, threads: int | None) -> tuple[Job, str | None]:
+    """Compute one job and write its record, last; or say why the deadline left it unfinished."""
+    if run.late:
+        return job, f"{job.kind} {job.arm.label} did not begin"
     if threads:
         torch.set_num_threads(threads)
     device = default_device()
     started = time.perf_counter()
-    body = KINDS[job.kind].compute(run, job.arm, device)
+    try:
+        if job.kind == "train":
+            body = KINDS[job.kind].compute(run, job.arm, device)
+        else:
+            with full_precision():
+                body = KINDS[job.kind].compute(run, job.arm, device)
+    except OutOfTime as stop:
+        return job, str(stop)
     body = {"seconds": round(time.perf_counter() - started, 2), **body}
     content = {**run.header(job.kind, job.arm), **body, "provenance": records.provenance(device)}
     write_json(job.path, content)
-    return job
+    run.partial(job.kind, job.arm).clear()
+    return job, None

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ldatlib import detection, feature_space, robustness
-from ldatlib.checkpoint import load_model, load_tensors, save_tensors
+from ldatlib.checkpoint import load_model
+from ldatlib.files import load_tensors, save_tensors
 from ldatlib.models import NetworkConfig, build_network
 from ldatlib.robustness import Attack
-from ldatlib.trainer import train
+from ldatlib.trainer import Storage, train
 
 if TYPE_CHECKING:
     from ldatlib.arms import Arm
@@ -30,9 +31,12 @@ class Kind:
     line: Callable[[dict, "Arm"], str]
     settings: Callable[["Run"], dict]
     flops: Callable[["Run", "Arm"], float]
+    # Jobs of a lower stage come first: later ones are made from them.
+    stage: int = 1
 
 
 def _train(run: "Run", arm: "Arm", device: torch.device) -> dict:
+    p = run.profile
     result = train(
         arm.config,
         run.view(arm),
@@ -40,6 +44,9 @@ def _train(run: "Run", arm: "Arm", device: torch.device) -> dict:
         log_path=run.log_path(arm),
         device=device,
         on_epoch=lambda line: None,
+        compile=p.compile,
+        storage=Storage(p.storage == "half", p.shard_mib and p.shard_mib * 2**20),
+        deadline=run.deadline,
     )
     last = result.log[-1]
     best = max(result.log, key=lambda line: line.get("val_robust_accuracy", -1.0))
@@ -47,6 +54,7 @@ def _train(run: "Run", arm: "Arm", device: torch.device) -> dict:
     return {
         "seconds": round(result.seconds, 2),
         "images_per_second": round(images / result.seconds, 1),
+        "execution": result.execution,
         "parameters": sum(p.numel() for p in load_model(result.last).parameters()),
         "checkpoints": {"last": result.last.name, "best": result.best.name},
         "batch_norm": "eval in the attack; train in the loss, natural and adversarial apart",
@@ -68,7 +76,14 @@ def _whitebox(run: "Run", arm: "Arm", device: torch.device) -> dict:
     p = run.profile
     model = run.model(arm)
     x, y = run.test_images(p.eval_images, device)
-    result = robustness.evaluate(model, x, y, run.table1_attacks(), batch_size=p.eval_batch)
+    result = robustness.evaluate(
+        model,
+        x,
+        y,
+        run.table1_attacks(),
+        batch_size=p.eval_batch,
+        partial=run.partial("whitebox", arm),
+    )
     path, kept = run.adversarial_path(arm), slice(p.saved_images)
     tensors = {"x": x[kept], "y": y[kept]}
     tensors |= {key: images[kept] for key, images in result.x_adv.items()}
@@ -199,9 +214,13 @@ def _attack_flops(run: "Run", arm: "Arm", attacks: Iterable[Attack], images: int
     # One step whatever is said, and DeepFool, which stops when its whole batch is fooled.
     most = {"fgsm": 1, "deepfool": 8}
     images = min(images, len(run.dataset.labels["test"]))
-    passes = sum(
-        per_step.get(a.method, 2) * min(a.steps, most.get(a.method, a.steps)) for a in attacks
-    )
+
+    def of(attack: Attack) -> int:
+        # Targeted FAB: one gradient, of a margin, for each target.
+        passes = 3 * attack.targets if attack.targets else per_step.get(attack.method, 2)
+        return passes * min(attack.steps, most.get(attack.method, attack.steps))
+
+    passes = sum(map(of, attacks))
     return images * passes * _side_flops(run, arm)
 
 
@@ -347,14 +366,16 @@ KINDS = {
             "whitebox": KINDS["whitebox"].settings(run),
         },
         lambda run, arm: 2 * run.profile.tsne_images * _side_flops(run, arm),
+        stage=2,
     ),
     "detection": Kind(
         _detection,
         _detection_line,
         lambda run: {"whitebox": KINDS["whitebox"].settings(run)},
         lambda run, arm: 12 * run.profile.saved_images * _side_flops(run, arm),
+        stage=2,
     ),
-    "train": Kind(_train, _train_line, lambda run: {}, _train_flops),
+    "train": Kind(_train, _train_line, lambda run: {}, _train_flops, stage=0),
     "whitebox": Kind(
         _whitebox,
         _whitebox_line,

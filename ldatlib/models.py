@@ -1,9 +1,14 @@
 """Networks on [0,1] images: normalise, extract features, classify with one of two heads.
 
 ``Classifier`` joins any backbone that maps images to features with a linear or a
-Gaussian-mixture head. Its own backbone is the pre-activation residual network (He et al. 2016,
-"Identity mappings"), with depth, width and the number of stages as parameters: depth 18, width 64
-and 4 stages is the paper's PreAct ResNet-18.
+Gaussian-mixture head. Three kinds of backbone can be named in a configuration:
+
+- ``preact_resnet``, the pre-activation residual network (He et al. 2016, "Identity mappings"):
+  depth 18, width 64 and 4 stages is the paper's PreAct ResNet-18;
+- ``wide_resnet`` (Zagoruyko & Komodakis 2016), the same blocks behind a narrow stem: depth 28,
+  width 160 and 3 stages is WRN-28-10;
+- ``resnet``, torchvision's network (He et al. 2015) with the stem for small images, a 3x3
+  convolution without stride and no pooling: depth 50 is the paper's surrogate.
 """
 
 from collections.abc import Sequence
@@ -17,6 +22,9 @@ from ldatlib.errors import UserError
 from ldatlib.gmm import GaussianMixtureHead
 
 HEADS = ("linear", "gmm")
+ARCHITECTURES = ("preact_resnet", "wide_resnet", "resnet")
+_RESNET_DEPTHS = (18, 34, 50, 101, 152)
+_WIDE_STEM = 16
 
 
 class PreActBlock(nn.Module):
@@ -45,7 +53,8 @@ class PreActResNet(nn.Module):
 
     ``feature_dim=None`` gives D = width * 2**(stages - 1) (512 for the paper's network); a number
     adds a linear map to that many dimensions, which is how notebook 01 makes features that can
-    be drawn.
+    be drawn. ``stem_width`` is the width before the first stage, its own unless said;
+    ``stem_stride=2`` halves the image at once, for a quarter of the operations.
     """
 
     def __init__(
@@ -55,6 +64,8 @@ class PreActResNet(nn.Module):
         stages: int = 4,
         in_channels: int = 3,
         feature_dim: int | None = None,
+        stem_width: int | None = None,
+        stem_stride: int = 1,
     ):
         super().__init__()
         blocks, rest = divmod(depth - 2, 2 * stages)
@@ -63,8 +74,9 @@ class PreActResNet(nn.Module):
                 f"a PreAct ResNet of {stages} stages has depth {2 * stages}n + 2 "
                 f"({2 * stages + 2}, {4 * stages + 2}, ...), not {depth}"
             )
-        self.stem = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
-        layers, channels = [], width
+        channels = stem_width or width
+        self.stem = nn.Conv2d(in_channels, channels, 3, stem_stride, 1, bias=False)
+        layers = []
         for stage in range(stages):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
@@ -80,6 +92,57 @@ class PreActResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(F.relu(self.bn(self.blocks(self.stem(x)))).mean((2, 3)))
+
+
+def _wide_resnet(config: "NetworkConfig") -> nn.Module:
+    """Depth 6n + 4 by its authors' count: they count the projections of the three stages too."""
+    if config.depth < 10 or (config.depth - 4) % 6 or config.stages != 3:
+        raise UserError(
+            "a wide ResNet has 3 stages and depth 6n + 4 (10, 16, 22, 28, ...), not "
+            f"{config.stages} stages and depth {config.depth}"
+        )
+    return PreActResNet(
+        config.depth - 2,
+        config.width,
+        3,
+        config.in_channels,
+        config.feature_dim,
+        stem_width=_WIDE_STEM,
+        stem_stride=config.stem_stride,
+    )
+
+
+def _resnet(config: "NetworkConfig") -> nn.Module:
+    if config.depth not in _RESNET_DEPTHS or (config.width, config.stages) != (64, 4):
+        raise UserError(
+            f"a ResNet has depth {', '.join(map(str, _RESNET_DEPTHS))}, width 64 and 4 stages, not "
+            f"depth {config.depth}, width {config.width} and {config.stages} stages"
+        )
+    import torchvision
+
+    backbone = getattr(torchvision.models, f"resnet{config.depth}")()
+    backbone.conv1 = nn.Conv2d(config.in_channels, 64, 3, config.stem_stride, 1, bias=False)
+    nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    backbone.maxpool = nn.Identity()
+    channels = backbone.fc.in_features
+    dim = config.feature_dim
+    backbone.fc = nn.Identity() if dim is None else nn.Linear(channels, dim)
+    backbone.feature_dim = channels if dim is None else dim
+    return backbone
+
+
+def _preact_resnet(config: "NetworkConfig") -> nn.Module:
+    return PreActResNet(
+        config.depth,
+        config.width,
+        config.stages,
+        config.in_channels,
+        config.feature_dim,
+        stem_stride=config.stem_stride,
+    )
+
+
+_BACKBONES = {"preact_resnet": _preact_resnet, "wide_resnet": _wide_resnet, "resnet": _resnet}
 
 
 class Classifier(nn.Module):
@@ -105,10 +168,17 @@ class Classifier(nn.Module):
         self.backbone, self.head = backbone, head
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        # What the backbone computes in; ``execution`` sets it for a training. The head, the
+        # losses and the attacks' arithmetic stay in float32.
+        self.precision = "float32"
 
     def features(self, x: Tensor) -> Tensor:
-        """Features [N, D] of images [N, channels, H, W] in [0,1]."""
-        return self.backbone((x - self.mean) / self.std)
+        """Features [N, D] of images [N, channels, H, W] in [0,1], in float32 at least."""
+        x = (x - self.mean) / self.std
+        if self.precision == "float32":
+            return self.backbone(x)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return self.backbone(x).float()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
@@ -126,9 +196,25 @@ class NetworkConfig:
     in_channels: int = 3
     feature_dim: int | None = None
     centroid_init: str = "xavier"
+    architecture: str = "preact_resnet"
+    stem_stride: int = 1
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+    @property
+    def title(self) -> str:
+        """Its usual name where it has one: ``PreAct ResNet-18``, ``WRN-28-10``, ``ResNet-50``."""
+        if self.architecture == "resnet":
+            return f"ResNet-{self.depth}"
+        if self.architecture == "wide_resnet" and self.width % _WIDE_STEM == 0:
+            return f"WRN-{self.depth}-{self.width // _WIDE_STEM}"
+        if (self.depth, self.width, self.stages, self.stem_stride) == (18, 64, 4, 1):
+            return "PreAct ResNet-18"
+        stride = f", stem stride {self.stem_stride}" if self.stem_stride != 1 else ""
+        return (
+            f"PreAct ResNet, depth {self.depth}, width {self.width}, {self.stages} stages{stride}"
+        )
 
 
 def build_network(
@@ -136,13 +222,14 @@ def build_network(
 ) -> Classifier:
     """A freshly initialised ``Classifier`` from torch's global random state.
 
-    Raises ``UserError`` for an unknown head or a depth that its stages do not give.
+    Raises ``UserError`` for an unknown head or architecture, or a depth that it does not have.
     """
     if config.head not in HEADS:
         raise UserError(f"unknown head {config.head!r}; known: {', '.join(HEADS)}")
-    backbone = PreActResNet(
-        config.depth, config.width, config.stages, config.in_channels, config.feature_dim
-    )
+    if config.architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UserError(f"unknown architecture {config.architecture!r}; known: {known}")
+    backbone = _BACKBONES[config.architecture](config)
     if config.head == "gmm":
         head = GaussianMixtureHead(
             backbone.feature_dim, config.num_classes, init=config.centroid_init
@@ -150,13 +237,3 @@ def build_network(
     else:
         head = nn.Linear(backbone.feature_dim, config.num_classes)
     return Classifier(backbone, head, mean, std)
-
-
-def default_device() -> torch.device:
-    """CUDA where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def place(model: nn.Module, device: torch.device | str) -> nn.Module:
-    """The model on a device, convolutions channels-last: the faster layout on CPU and GPU."""
-    return model.to(device, memory_format=torch.channels_last)

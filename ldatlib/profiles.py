@@ -15,6 +15,8 @@ from fractions import Fraction
 from ldatlib.data import DATASETS
 from ldatlib.defences import DEFENCES
 from ldatlib.errors import UserError
+from ldatlib.execution import COMPILE, PRECISIONS
+from ldatlib.models import ARCHITECTURES
 
 
 def _number(default, low, high, about):
@@ -33,15 +35,19 @@ class Profile:
     title: str = field(default="", metadata={"about": "what the profile is, for the report"})
 
     dataset: str = _choice("digits", DATASETS, "where the images come from")
-    data_root: str | None = field(default=None, metadata={"about": "folder of train/ and test/"})
+    data_root: str | None = field(
+        default=None, metadata={"about": "folder of train/ and test/, or of CIFAR's archives"}
+    )
     image_size: int | None = _number(None, 8, 512, "side of the images of a folder")
     data_title: str | None = field(default=None, metadata={"about": "name of the data in records"})
     val_size: int = _number(300, 2, 10**6, "validation images, taken out of the training split")
     test_size: int | None = _number(None, 2, 10**6, "test images that are loaded; empty: all")
 
-    depth: int = _number(18, 4, 1000, "layers of the PreAct ResNet")
+    architecture: str = _choice("preact_resnet", ARCHITECTURES, "kind of network")
+    depth: int = _number(18, 4, 1000, "its layers, as its authors count them")
     width: int = _number(64, 1, 1024, "channels of its first stage")
     stages: int = _number(4, 1, 6, "its stages, each of half the size and twice the width")
+    stem_stride: int = _number(1, 1, 4, "2 halves the image in the first convolution")
 
     epochs: int = _number(250, 1, 10000, "epochs, the same for every defence")
     batch_size: int = _number(128, 1, 65536, "images a step")
@@ -52,6 +58,10 @@ class Profile:
     ema_decay: float = _number(0.0, 0, 0.999999, "0: off; else exponential average of weights")
     val_every: int = _number(1, 1, 10000, "epochs between validations")
     seeds: int = _number(1, 1, 100, "trainings of each defence, seeds 0, 1, ...")
+    precision: str = _choice("float32", PRECISIONS, "of trainings; auto: bfloat16 where it is fast")
+    compile: str = _choice("auto", COMPILE, "torch.compile in trainings; auto: on CUDA")
+    storage: str = _choice("full", ("full", "half"), "float32 or float16 in checkpoints")
+    shard_mib: int | None = _number(None, 1, 10**6, "checkpoints in files of this many MiB")
 
     eps_linf: float = _number(8 / 255, 0, 1, "L-inf budget of evaluation and of L-inf defences")
     eps_l2: float = _number(0.5, 0, 100, "L2 budget of evaluation and of L2-AT")
@@ -67,6 +77,7 @@ class Profile:
         "what is trained and compared",
     )
     steps: int = _number(40, 1, 10000, "iterations of the evaluation's attacks")
+    fab_targets: int = _number(0, 0, 999, "FAB: targeted at so many classes; 0: untargeted")
     cw_step_size: float = _number(0.01, 1e-6, 10, "learning rate of C&W in its tanh space")
     eval_images: int = _number(1000, 2, 10**6, "test images of Table 1")
     eval_batch: int = _number(128, 1, 65536, "images an attack holds at a time")
@@ -77,7 +88,12 @@ class Profile:
     )
     sweep_steps: tuple[int, ...] = _number((1, 5, 10, 20, 40, 100), 1, 10000, "Fig. 5: PGD")
     sweep_cw_steps: tuple[int, ...] = _number((5, 10, 20, 40, 100), 1, 10000, "Fig. 5: C&W")
-    surrogate_width: int = _number(128, 1, 4096, "Tables 4, 5: width of the undefended surrogate")
+    surrogate_architecture: str = _choice(
+        "preact_resnet", ARCHITECTURES, "Tables 4, 5: the undefended surrogate"
+    )
+    surrogate_depth: int = _number(18, 4, 1000, "its layers")
+    surrogate_width: int = _number(128, 1, 4096, "its width")
+    surrogate_stages: int = _number(4, 1, 6, "its stages")
     ablations: str = _choice("paper", ("paper", "all"), "05: Table 3 and Fig. 6, or every switch")
     betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")
     tsne_images: int = _number(1000, 20, 10**5, "Fig. 7: images, each natural and adversarial")
@@ -117,11 +133,31 @@ _DEMO = Profile(
     sweep_eps=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0),
     sweep_steps=(1, 5, 10, 20, 40, 80),
     sweep_cw_steps=(5, 10, 20, 40),
+    surrogate_depth=8,
     surrogate_width=32,
+    surrogate_stages=3,
     tsne_images=300,
     plane_classes=(0, 1, 4),
     plane_images=320,
     plane_epochs=30,
+)
+
+_CIFAR10 = Profile(
+    name="cifar10",
+    title="The paper's settings on CIFAR-10",
+    dataset="cifar10",
+    val_size=1000,
+    # The defaults above are the paper's: PreAct ResNet-18, 250 epochs, beta 0.5, margin 0.1,
+    # radius 1.5, budgets 8/255 and 0.5.
+    precision="auto",
+    ablations="all",
+    eval_images=10_000,
+    eval_batch=500,
+    saved_images=1000,
+    sweep_images=1000,
+    surrogate_architecture="resnet",
+    surrogate_depth=50,
+    surrogate_width=64,
 )
 
 PROFILES = {
@@ -138,11 +174,34 @@ PROFILES = {
         saved_images=400,
         sweep_images=300,
     ),
+    "cifar10": _CIFAR10,
+    "cifar100": replace(
+        _CIFAR10,
+        name="cifar100",
+        title="The paper's settings on CIFAR-100",
+        dataset="cifar100",
+        architecture="wide_resnet",
+        depth=28,
+        width=160,
+        stages=3,
+        epochs=300,
+        radius=1.0,
+        beta=0.3,
+        margin=0.05,
+        # FAB untargeted takes a gradient a class: of a hundred, the nine nearest are attacked.
+        fab_targets=9,
+        # The paper's "more complicated" surrogate is the defence's own architecture here.
+        surrogate_architecture="wide_resnet",
+        surrogate_depth=28,
+        surrogate_width=160,
+        surrogate_stages=3,
+    ),
     "folder": Profile(
         name="folder",
         title="The paper's recipe on a folder of pictures",
         dataset="folder",
         val_size=500,
+        precision="auto",
     ),
 }
 
@@ -157,6 +216,7 @@ def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profi
     profile = PROFILES[name]
     values = {key: parse_value(key, value) for key, value in (overrides or {}).items()}
     profile = replace(profile, **values)
+    # A folder of pictures may stand in for a data set of the same profile.
     if profile.dataset == "folder" and profile.data_root is None:
         raise UserError(f"profile {name} needs a folder: --set data_root=PATH")
     return profile

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ldatlib.checkpoint import read_json
 from ldatlib.experiments import Run
+from ldatlib.files import read_json
 
 # Item, its file (None: needs CIFAR-100), the notebook that makes it, what it shows.
 _ITEMS = (
@@ -57,7 +57,7 @@ def facts(run: Run, record: dict) -> pd.DataFrame:
         "profile": f"{p.name}: {p.title}",
         "data": f"{data.title}, {data.num_classes} classes, {side}x{side}, {sizes}",
         "data fingerprint": data.fingerprint[:16],
-        "network": f"PreAct ResNet, depth {p.depth}, width {p.width}, {p.stages} stages",
+        "network": run.arms()[0].config.network.title,
         "recipe": f"{p.epochs} epochs, batch {p.batch_size}, SGD {p.lr:g}, cosine to 0, "
         f"{p.seeds} seed(s)",
         "budgets": f"L-inf {p.eps_linf:g}, L2 {p.eps_l2:g}, radius of LDAT {p.radius:g} "
@@ -70,9 +70,10 @@ def facts(run: Run, record: dict) -> pd.DataFrame:
 
 
 def self_checks(run: Run) -> pd.DataFrame:
-    """Failed self-checks over all records of the run's folder; empty when all passed."""
+    """Failed self-checks over all records of this run's settings; empty when all passed."""
     rows = []
-    for path in sorted((run.root / "records").glob("*.json")):
+    plans = (run.plan(notebook) for _, _, notebook, _ in _ITEMS)
+    for path in sorted({job.path for plan in plans for job in plan if job.done}):
         record = read_json(path)
         for check in record.get("self_checks", []):
             if not check["passed"]:

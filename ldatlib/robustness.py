@@ -4,6 +4,8 @@ Robust accuracy is a share of *all* images, those already wrong included as wron
 attacked. Each attack returns its image, whatever it thinks of it; here that image is put inside
 the ball and the pixel range, run through the network once more, and only then counted. Budgets are
 in pixel units of [0,1] images, float32 throughout.
+
+``python -m ldatlib.robustness --help``: one evaluation of a profile, without Jupyter.
 """
 
 import logging
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS, frozen, l2_norm, project
 from ldatlib.errors import UserError
+from ldatlib.execution import full_precision
+from ldatlib.partial import Partial
 
 # Rounding of x + delta in float32 moves a pixel by up to 6e-8; L2 sums some thousand of them.
 BALL_TOLERANCE = 1e-5
@@ -32,7 +36,8 @@ class Attack:
 
     ``method`` is one of ``METHODS``; ``eps`` in pixel units, at least 0; ``steps`` its iterations;
     ``step_size`` in pixel units, ``None`` for eps/4 (L-inf) or eps/5 (L2); ``cw_step_size`` is the
-    learning rate of C&W in its tanh space.
+    learning rate of C&W in its tanh space; with ``targets`` FAB attacks towards so many classes,
+    the likeliest ones, instead of untargeted (0).
     """
 
     method: str
@@ -41,6 +46,7 @@ class Attack:
     steps: int = 40
     step_size: float | None = None
     cw_step_size: float = 0.01
+    targets: int = 0
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -161,6 +167,9 @@ def apgd_loss(model: nn.Module, x: Tensor) -> str:
 def _fab(model, x, y, spec, seed):
     from pyautoattack.fab_pt import FABAttack_PT
 
+    with torch.no_grad():
+        others = model(x[:1]).shape[1] - 1
+    targeted = {"targeted": True, "n_target_classes": min(spec.targets, others)}
     attack = FABAttack_PT(
         model,
         norm=_AUTOATTACK_NORMS[spec.norm],
@@ -168,6 +177,7 @@ def _fab(model, x, y, spec, seed):
         eps=spec.eps,
         seed=seed,
         device=x.device,
+        **(targeted if spec.targets else {}),
     )
     return attack.perturb(x, y)
 
@@ -203,13 +213,24 @@ METHODS = {
 
 
 def table1_attacks(
-    eps_linf: float, eps_l2: float, *, steps: int = 40, cw_step_size: float = 0.01
+    eps_linf: float,
+    eps_l2: float,
+    *,
+    steps: int = 40,
+    cw_step_size: float = 0.01,
+    fab_targets: int = 0,
 ) -> tuple[Attack, ...]:
     """The columns of Tables 1 and 2, and DDN, which the paper announces and leaves out."""
-    linf = ("pgd", "apgd", "fab", "deepfool")
-    l2 = ("pgd", "apgd", "fab", "cw", "deepfool", "ddn")
-    return tuple(Attack(m, "linf", eps_linf, steps) for m in linf) + tuple(
-        Attack(m, "l2", eps_l2, steps, cw_step_size=cw_step_size) for m in l2
+    methods = {
+        "linf": ("pgd", "apgd", "fab", "deepfool"),
+        "l2": ("pgd", "apgd", "fab", "cw", "deepfool", "ddn"),
+    }
+    budgets = {"linf": eps_linf, "l2": eps_l2}
+    own = {"cw": {"cw_step_size": cw_step_size}, "fab": {"targets": fab_targets}}
+    return tuple(
+        Attack(method, norm, budgets[norm], steps, **own.get(method, {}))
+        for norm, names in methods.items()
+        for method in names
     )
 
 
@@ -275,6 +296,7 @@ def evaluate(
     batch_size: int = 128,
     seed: int = 0,
     on_attack: Callable[[str], None] | None = None,
+    partial: Partial | None = None,
 ) -> Evaluation:
     """Attack a model with each attack and count what is left.
 
@@ -283,6 +305,8 @@ def evaluate(
     model : images [N, C, H, W] in [0,1] -> logits [N, classes]; any ``nn.Module``.
     attacks : their keys must differ.
     on_attack : called with an attack's key when it is done.
+    partial : keeps each attack's images as soon as it is done, and finds them again, so that an
+        evaluation that was interrupted goes on.
 
     Returns
     -------
@@ -303,22 +327,20 @@ def evaluate(
         raise UserError("no images to evaluate on")
     if not (x.min() >= 0 and x.max() <= 1):  # NaN included
         raise UserError("images must lie in [0,1]; leave the normalisation to the model")
-    with frozen(model):
+    with frozen(model), full_precision(model):
         clean = predict(model, x, batch_size) == y
         right: dict[str, Tensor] = {}
         x_adv: dict[str, Tensor] = {}
         columns = {}
         for attack in attacks:
-            started = time.perf_counter()
-            x_adv[attack.key] = x.clone()
-            x_adv[attack.key][clean] = run_attack(
-                model, x[clean], y[clean], attack, batch_size=batch_size, seed=seed
+            x_adv[attack.key], seconds = _attacked(
+                model, x, y, clean, attack, batch_size, seed, partial
             )
             right[attack.key] = clean & (predict(model, x_adv[attack.key], batch_size) == y)
             columns[attack.key] = {
                 "settings": asdict(attack) | {"step_size": attack.absolute_step},
                 "robust_accuracy": share(right[attack.key]),
-                "seconds": round(time.perf_counter() - started, 3),
+                "seconds": seconds,
                 "right": to_bits(right[attack.key]),
             }
             if attack.method == "apgd":
@@ -342,6 +364,20 @@ def evaluate(
         "attack_seed": seed,
     }
     return Evaluation(record, right, x_adv)
+
+
+def _attacked(model, x, y, clean, attack, batch_size, seed, partial) -> tuple[Tensor, float]:
+    """The attack on the images that are right, and its seconds; found where it was kept."""
+    known = partial and partial.find(attack.key)
+    if known:
+        return known[0]["x_adv"].to(x.device), known[1]["seconds"]
+    started = time.perf_counter()
+    x_adv = x.clone()
+    x_adv[clean] = run_attack(model, x[clean], y[clean], attack, batch_size=batch_size, seed=seed)
+    seconds = round(time.perf_counter() - started, 3)
+    if partial:
+        partial.keep(attack.key, {"x_adv": x_adv}, {"seconds": seconds})
+    return x_adv, seconds
 
 
 def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) -> list[dict]:
@@ -417,3 +453,11 @@ def to_bits(right: Tensor) -> str:
 def from_bits(bits: str) -> Tensor:
     """The bool tensor [N] that a record holds as a string of 0 and 1."""
     return torch.tensor([bit == "1" for bit in bits])
+
+
+if __name__ == "__main__":
+    import sys
+
+    from ldatlib.commands import evaluate_command
+
+    sys.exit(evaluate_command())

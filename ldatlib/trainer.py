@@ -1,7 +1,10 @@
 """Train one defence: data, attack, loss, schedule, validation, checkpoints, log.
 
 Everything random (order, augmentation, attack) comes from one generator on the device, whose state
-is saved with the optimiser after every epoch, so a resumed training continues where it stopped.
+is saved with the optimiser after every epoch, and between two steps when an epoch takes long, so a
+resumed training continues where it stopped: on the CPU with the same bits.
+
+``python -m ldatlib.trainer --help``: one training of a profile, without Jupyter.
 """
 
 import copy
@@ -19,11 +22,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm, pgd
-from ldatlib.checkpoint import load_tensors, save_tensors, write_bytes
 from ldatlib.data import Dataset, augment, to_float
 from ldatlib.defences import DefenceConfig, lambda_at
-from ldatlib.errors import UserError
-from ldatlib.models import Classifier, NetworkConfig, build_network, default_device, place
+from ldatlib.errors import OutOfTime, UserError
+from ldatlib.execution import PRECISIONS, default_device, full_precision, place, prepare
+from ldatlib.files import alone, load_tensors, save_tensors, write_bytes
+from ldatlib.models import Classifier, NetworkConfig, build_network
+
+# Seconds of work that a killed training loses at most, beside one step.
+SAVE_EVERY = 120.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,9 @@ class TrainConfig:
     split that chooses the best checkpoint: PGD of ``val_steps`` steps, L-inf ``val_eps`` in pixel
     units, on the first ``val_limit`` images, every ``val_every`` epochs and after the last.
     ``ema_decay`` 0 keeps the weights as they are trained; 0.9995 validates and saves their
-    exponential average, warmed up over the first steps.
+    exponential average, warmed up over the first steps. ``precision`` is what the backbone
+    computes in while it trains: ``"float32"``, ``"bfloat16"``, or ``"auto"``, the latter where
+    the hardware is fast at it; validation is in float32 always.
     """
 
     defence: DefenceConfig
@@ -52,8 +61,12 @@ class TrainConfig:
     val_steps: int = 10
     val_limit: int = 1000
     val_every: int = 1
+    precision: str = "float32"
 
     def __post_init__(self):
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise UserError(f"unknown precision {self.precision!r}; known: {known}")
         for name in ("epochs", "batch_size", "val_every", "val_limit"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -72,14 +85,30 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class Storage:
+    """How the finished weights are kept: ``half`` and ``shard_bytes`` as in ``save_tensors``.
+
+    With ``half`` the weights are rounded once, at the end; whoever loads them gets the rounded
+    ones, so that evaluations speak of what is kept.
+    """
+
+    half: bool = False
+    shard_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class TrainResult:
-    """Where a training left its files, and its log: one dictionary an epoch."""
+    """Where a training left its files, and its log: one dictionary an epoch.
+
+    ``execution`` says what it ran with on this machine, last of all where it was resumed.
+    """
 
     last: Path
     best: Path
     log_path: Path
     log: list[dict]
     seconds: float
+    execution: dict
 
 
 def train(
@@ -92,6 +121,9 @@ def train(
     device: torch.device | str | None = None,
     on_epoch: Callable[[dict], None] | None = None,
     resume: bool = True,
+    compile: str = "off",
+    storage: Storage | None = None,
+    deadline: float | None = None,
 ) -> TrainResult:
     """Train a defence and leave ``NAME.safetensors`` (last) and ``NAME.best.safetensors``.
 
@@ -104,31 +136,41 @@ def train(
         trained in place.
     on_epoch : called with every epoch's line; ``None`` shows a progress bar in a terminal.
     resume : continue from the state file where there is one of the same configuration and data.
+    compile : ``"on"``, ``"off"`` or ``"auto"``, which compiles on CUDA.
+    storage : how the weights are kept; whole and in float32 unless said.
+    deadline : in seconds of ``time.time()``; the training stops after the step that reaches it.
 
     Raises
     ------
+    OutOfTime : the deadline was reached; the same call goes on from there.
+    Busy : another process trains into this checkpoint.
     UserError : a loss that is not finite (the last good state stays and is named), a state file of
         another configuration, no network or two of them.
     """
     if (config.network is None) == (model is None):
         raise UserError("give either config.network or a model of your own, not both or neither")
-    run = _Run(config, dataset, Path(checkpoint), log_path, model, device)
-    if resume and run.state_path.exists():
-        run.restore()
-    bar = _Bar(config) if on_epoch is None else None
-    while run.epoch < config.epochs:
-        line = run.one_epoch()
-        (on_epoch or bar)(line)
-    if bar:
-        bar.close()
-    return run.finish()
+    checkpoint = Path(checkpoint)
+    with alone(checkpoint, "training"):
+        run = _Run(config, dataset, checkpoint, log_path, model, device, storage, deadline)
+        run.prepare(compile)
+        if resume and run.state_path.exists():
+            run.restore()
+        bar = _Bar(config) if on_epoch is None else None
+        while run.epoch < config.epochs:
+            line = run.one_epoch()
+            (on_epoch or bar)(line)
+        if bar:
+            bar.close()
+        return run.finish()
 
 
 class _Run:
     """A training in progress."""
 
-    def __init__(self, config, dataset, checkpoint, log_path, model, device):
+    def __init__(self, config, dataset, checkpoint, log_path, model, device, storage, deadline):
         self.config, self.checkpoint = config, checkpoint
+        self.storage = storage or Storage()
+        self.deadline = math.inf if deadline is None else deadline
         stem = checkpoint.name.removesuffix(".safetensors")
         self.best_path = checkpoint.with_name(f"{stem}.best.safetensors")
         self.state_path = checkpoint.with_name(f"{stem}.state.safetensors")
@@ -149,7 +191,24 @@ class _Run:
         )
         self.optimizer = self._optimizer()
         self.epoch, self.seconds, self.best, self.log = 0, 0.0, -1.0, []
+        # Within an epoch: steps done, sums of the log's means, and the generator before the epoch,
+        # from which its order is drawn again.
+        self.step, self.sums, self.epoch_start = 0, {}, self.generator.get_state()
+        self.saved = time.perf_counter()
         self.val_x, self.val_y = self.dataset.split("val", config.val_limit)
+
+    def prepare(self, compile: str) -> None:
+        """Precision and compilation; the teacher of LBGAT as the student."""
+        sample = to_float(self.dataset.images["train"][: self.config.batch_size])
+        sample = sample.contiguous(memory_format=torch.channels_last)
+        for module in filter(None, (self.model, self.teacher)):
+            self.execution = prepare(
+                module,
+                self.device,
+                precision=self.config.precision,
+                compile=compile,
+                sample=sample,
+            )
 
     @property
     def identity(self) -> dict:
@@ -195,13 +254,28 @@ class _Run:
     def one_epoch(self) -> dict:
         config, started = self.config, time.perf_counter()
         images, labels = self.dataset.images["train"], self.dataset.labels["train"]
+        resumed_at = self.generator.get_state()
+        self.generator.set_state(self.epoch_start)
         batches = self._batches(len(labels))
-        sums: dict[str, Tensor] = {}
-        for step, index in enumerate(batches):
+        if self.step:
+            self.generator.set_state(resumed_at)
+        for index in batches[self.step :]:
             for group in self.optimizer.param_groups:
-                group["lr"] = self._lr(self.epoch + step / len(batches))
+                group["lr"] = self._lr(self.epoch + self.step / len(batches))
             for name, value in self._step(images[index], labels[index]).items():
-                sums[name] = sums.get(name, 0.0) + value * len(index)
+                self.sums[name] = self.sums.get(name, 0.0) + value * len(index)
+            self.step += 1
+            late = time.time() >= self.deadline
+            if self.step < len(batches) and (late or time.perf_counter() - self.saved > SAVE_EVERY):
+                self.seconds += time.perf_counter() - started
+                started = time.perf_counter()
+                self._save_state()
+                if late:
+                    raise OutOfTime(
+                        f"{self.checkpoint.name} stopped in epoch {self.epoch + 1} of "
+                        f"{config.epochs}, after step {self.step} of {len(batches)}"
+                    )
+        sums = self.sums
         epoch = self.epoch + 1
         line = {"epoch": epoch, "lr": self._lr(self.epoch)}
         line |= {name: float(value) / len(labels) for name, value in sums.items()}
@@ -219,7 +293,12 @@ class _Run:
         self.seconds += time.perf_counter() - started
         line["seconds"] = round(self.seconds, 3)
         self.log.append(line)
+        self.step, self.sums, self.epoch_start = 0, {}, self.generator.get_state()
         self._save(line)
+        if time.time() >= self.deadline and self.epoch < config.epochs:
+            raise OutOfTime(
+                f"{self.checkpoint.name} stopped after epoch {self.epoch} of {config.epochs}"
+            )
         return line
 
     def _lr(self, epoch: float) -> float:
@@ -252,6 +331,10 @@ class _Run:
         return {"loss": loss.detach(), **parts, **more}
 
     def _validate(self) -> dict:
+        with full_precision(self.evaluated):
+            return self._validate_in_float32()
+
+    def _validate_in_float32(self) -> dict:
         config, model = self.config, self.evaluated.eval()
         clean, robust, loss = 0, 0, 0.0
         batches = zip(
@@ -301,20 +384,25 @@ class _Run:
         robust = line.get("val_robust_accuracy", -1.0)
         if robust > self.best:
             self.best = robust
-            save_tensors(self.best_path, state, self._header(line))
+            save_tensors(self.best_path, state, self._header(line), **asdict(self.storage))
         if self.epoch == self.config.epochs:
-            save_tensors(self.checkpoint, state, self._header(line))
+            save_tensors(self.checkpoint, state, self._header(line), **asdict(self.storage))
         lines = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in self.log)
         write_bytes(self.log_path, lines.encode())
+        self._save_state()
+
+    def _save_state(self) -> None:
         header = {
             "kind": "state",
             "epoch": self.epoch,
+            "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
             "log": self.log,
             **self.identity,
         }
         save_tensors(self.state_path, self._state_tensors(), header)
+        self.saved = time.perf_counter()
 
     def _modules(self) -> dict[str, nn.Module]:
         known = {"model": self.model, "teacher": self.teacher, "average": self.average}
@@ -324,7 +412,8 @@ class _Run:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _state_tensors(self) -> dict[str, Tensor]:
-        tensors = {"generator": self.generator.get_state()}
+        tensors = {"generator": self.generator.get_state(), "epoch_start": self.epoch_start}
+        tensors |= {f"sums/{name}": value for name, value in self.sums.items()}
         for name, module in self._modules().items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
@@ -358,7 +447,13 @@ class _Run:
                 buffer = tensors[f"momentum/{index}"].to(self.device)
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.generator.set_state(tensors["generator"])
-        self.epoch, self.seconds = header["epoch"], header["seconds"]
+        self.epoch_start = tensors["epoch_start"]
+        self.sums = {
+            name.removeprefix("sums/"): value.to(self.device)
+            for name, value in tensors.items()
+            if name.startswith("sums/")
+        }
+        self.epoch, self.step, self.seconds = header["epoch"], header["step"], header["seconds"]
         self.best, self.log = header["best"], header["log"]
 
     def _check_finite(self, line: dict) -> None:
@@ -376,7 +471,12 @@ class _Run:
 
     def finish(self) -> TrainResult:
         self.state_path.unlink(missing_ok=True)
-        return TrainResult(self.checkpoint, self.best_path, self.log_path, self.log, self.seconds)
+        execution = {**self.execution.as_dict(), "storage": asdict(self.storage)}
+        if self.device.type == "cuda":
+            execution["peak_memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+        return TrainResult(
+            self.checkpoint, self.best_path, self.log_path, self.log, self.seconds, execution
+        )
 
 
 def _warmed_up_average(decay: float) -> Callable:
@@ -409,3 +509,9 @@ class _Bar:
 
     def close(self) -> None:
         self.bar.close()
+
+
+if __name__ == "__main__":
+    from ldatlib.commands import train_command
+
+    sys.exit(train_command())

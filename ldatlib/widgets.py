@@ -13,11 +13,11 @@ import ipywidgets
 from torch import Tensor
 
 from ldatlib import detection
-from ldatlib.checkpoint import read_json, write_json
 from ldatlib.defences import TITLES
 from ldatlib.detection import SCORES, Counts
 from ldatlib.errors import UserError
 from ldatlib.figures_detection import CUT, RIGHT, VALIDATION, WRONG, set_title
+from ldatlib.files import read_json, write_json
 
 _BINS, _STEPS = 50, 200
 # Left, top, width, height of the histogram and of the ROC, in SVG units.

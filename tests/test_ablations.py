@@ -133,7 +133,7 @@ def test_claims_without_records_cannot_tell(tmp_path):
 
 
 def test_a_red_record_is_seen(run):
-    from ldatlib.checkpoint import read_json, write_json
+    from ldatlib.files import read_json, write_json
 
     assert report.self_checks(run).empty
     path = run.jobs_of("sweep_eps", [run.arm("ldat")])[0].path

@@ -21,6 +21,7 @@ from helpers import synthetic_record
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ldatlib import detection
+from ldatlib.files import write_json
 
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -29,6 +30,7 @@ ARGUMENTS = (
 CELL = """\
 import json
 from pathlib import Path
+from ldatlib.files import write_json
 from ldatlib.widgets import threshold_explorer
 
 path = Path("record.json")
@@ -70,7 +72,7 @@ def lab(tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     nbformat.write(notebook, folder / "explore.ipynb")
-    (folder / "record.json").write_text(json.dumps(synthetic_record()))
+    write_json(folder / "record.json", synthetic_record())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

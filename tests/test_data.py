@@ -464,7 +464,7 @@ def test_sizes_out_of_range(folder, options, text):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("cifar11",), "'cifar11'; known: digits, folder"),
+        (("cifar11",), "'cifar11'; known: digits, cifar10, cifar100, folder"),
         (("folder",), "needs its path"),
         (("digits", {"root": "/"}), "digits has no folder"),
         (("digits", {"image_size": 16}), "digits has no folder and no image size"),

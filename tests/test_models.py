@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ldatlib import Classifier, GaussianMixtureHead, boundary_attack
 from ldatlib.errors import UserError
-from ldatlib.models import NetworkConfig, PreActBlock, PreActResNet, build_network, place
+from ldatlib.execution import place
+from ldatlib.models import NetworkConfig, PreActBlock, PreActResNet, build_network
 
 # PreActResNet18 of github.com/kuangliu/pytorch-cifar, which has no batch norm before the pooling.
 PUBLISHED_PARAMETERS = 11_171_146
@@ -29,6 +30,84 @@ def test_operations_of_preact_resnet18(preact_resnet18):
         preact_resnet18(torch.rand(1, 3, 32, 32))
     multiply_adds = counter.get_total_flops() / 2
     assert multiply_adds == pytest.approx(0.56e9, rel=0.01)
+
+
+# Published: WRN-28-10 36.5 million parameters (Zagoruyko & Komodakis 2016, Table 5, with 10 and
+# 100 classes); ResNet-50 with the stem for CIFAR, as in github.com/kuangliu/pytorch-cifar.
+LARGE = {
+    "WRN-28-10": (dict(architecture="wide_resnet", depth=28, width=160, stages=3), 10, 36_479_194),
+    "WRN-28-10, 100": (
+        dict(architecture="wide_resnet", depth=28, width=160, stages=3),
+        100,
+        36_536_884,
+    ),
+    "WRN-16-4": (dict(architecture="wide_resnet", depth=16, width=64, stages=3), 10, 2_748_890),
+    "ResNet-50": (dict(architecture="resnet", depth=50), 10, 23_520_842),
+    "ResNet-18": (dict(architecture="resnet", depth=18), 10, 11_173_962),
+}
+# Multiply-adds of one forward pass of a 32x32 image.
+OPERATIONS = {"WRN-28-10": 5.24e9, "ResNet-50": 1.30e9, "ResNet-18": 0.56e9}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_parameters_and_operations_of_the_published_networks(name):
+    settings, classes, parameters = LARGE[name]
+    config = NetworkConfig(num_classes=classes, **settings)
+    with torch.device("meta"):
+        network = build_network(config).eval()
+    assert config.title == name.split(",")[0]
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    if name in OPERATIONS:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.rand(1, 3, 32, 32, device="meta"))
+        assert counter.get_total_flops() / 2 == pytest.approx(OPERATIONS[name], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (dict(architecture="wide_resnet", depth=27, stages=3), "depth 6n"),
+        (dict(architecture="wide_resnet", depth=28, stages=4), "3 stages"),
+        (dict(architecture="resnet", depth=20), "a ResNet has depth 18, 34"),
+        (dict(architecture="resnet", depth=50, width=32), "width 64"),
+        (dict(architecture="vgg"), "known: preact_resnet, wide_resnet, resnet"),
+    ],
+)
+def test_networks_that_do_not_exist(settings, says):
+    with pytest.raises(UserError, match=says):
+        build_network(NetworkConfig(num_classes=10, **settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(architecture="resnet", depth=18),
+        dict(architecture="wide_resnet", depth=10, width=16, stages=3),
+        dict(depth=8, width=8, stages=3, stem_stride=2),
+    ],
+)
+def test_every_kind_of_network_trains_and_can_be_drawn(settings):
+    for dimension in (None, 2):
+        config = NetworkConfig(
+            num_classes=3, head="gmm", in_channels=1, feature_dim=dimension, **settings
+        )
+        network = build_network(config)
+        x = torch.rand(4, 1, 16, 16)
+        features = network.features(x)
+        assert features.shape == (4, dimension or network.backbone.feature_dim)
+        network(x).sum().backward()
+        assert network.backbone.feature_dim == network.head.feature_dim
+
+
+def test_a_stem_of_stride_2_takes_a_quarter_of_the_operations():
+    counts = []
+    for stride in (1, 2):
+        with torch.device("meta"):
+            network = build_network(NetworkConfig(num_classes=10, stem_stride=stride))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.rand(1, 3, 32, 32, device="meta"))
+        counts.append(counter.get_total_flops())
+    assert counts[0] / counts[1] == pytest.approx(4, rel=0.02)
 
 
 @pytest.mark.parametrize(

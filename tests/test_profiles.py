@@ -100,7 +100,11 @@ def test_other_fields_stay():
         ("eps_linf", "256/255", "eps_linf must lie between 0 and 1, not 256/255"),
         ("beta", "1.01", "beta must lie between 0 and 1"),
         ("image_size", "3", "image_size must lie between 8 and 512, not 3"),
-        ("dataset", "cifar11", "dataset: unknown 'cifar11'; known: digits, folder"),
+        (
+            "dataset",
+            "cifar11",
+            "dataset: unknown 'cifar11'; known: digits, cifar10, cifar100, folder",
+        ),
         ("defences", "ldat,free", "defences: unknown 'free'; known: natural, standard"),
         ("defences", [], "defences needs at least one value"),
         ("defences", "", "defences: unknown ''"),

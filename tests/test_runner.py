@@ -39,7 +39,7 @@ def notebooks(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--profile", "dmeo"], "unknown profile 'dmeo'; known: demo, demo-full, folder"),
+        (["--profile", "dmeo"], "unknown profile 'dmeo'; known: demo, demo-full, cifar10"),
         (["--set", "epoch=3"], "did you mean epochs?"),
         (["--set", "epochs"], "--set takes name=value"),
         (["--set", "epochs=many"], "epochs must be a whole number, not 'many'"),
@@ -51,6 +51,8 @@ def notebooks(tmp_path, monkeypatch):
         (["--seeds", "0"], "seeds must lie between 1 and 100"),
         (["--jobs", "two"], "--jobs must be a whole number"),
         (["--jobs", "0"], "jobs must be at least 1"),
+        (["--time-limit", "soon"], "a time limit is a number of s, m or h, such as 9m, not 'soon'"),
+        (["--dry-run", "--rate", "0"], "--rate must be a positive number"),
         (["--profile", "folder"], "--set data_root=PATH"),
         (["--profile", "folder", "--set", "data_root=/nowhere"], "no folder /nowhere"),
     ],
@@ -85,11 +87,11 @@ def test_a_dry_run_computes_and_writes_nothing(capsys, tmp_path):
 
 
 def test_parameters_reach_the_notebook_and_the_report_is_written(notebooks, tmp_path, capsys):
-    notebook(notebooks, "01_first", "print(overrides['epochs'], jobs, profile)")
+    notebook(notebooks, "91_first", "print(overrides['epochs'], jobs, profile)")
     notebook(notebooks, "10_report", "print('reported', out)")
     out = tmp_path / "run"
     assert runner.main([*TINY, "--out", str(out), "--jobs", "2"]) == 0
-    executed = nbformat.read(out / "notebooks" / "01_first.ipynb", 4)
+    executed = nbformat.read(out / "notebooks" / "91_first.ipynb", 4)
     assert executed.cells[-1].outputs[0].text == "1 2 demo\n"
     report = (out / "report.html").read_text()
     assert f"reported {out}" in report and "print(" not in report
@@ -97,20 +99,68 @@ def test_parameters_reach_the_notebook_and_the_report_is_written(notebooks, tmp_
 
 
 def test_a_failing_notebook_ends_the_run(notebooks, tmp_path, capsys):
-    notebook(notebooks, "01_first", "x = 1", "raise ValueError('the reason')")
-    notebook(notebooks, "02_second", "print('never')")
+    notebook(notebooks, "91_first", "x = 1", "raise ValueError('the reason')")
+    notebook(notebooks, "92_second", "print('never')")
     out = tmp_path / "run"
-    assert runner.main(["--out", str(out)]) == 1
+    assert runner.main(["--out", str(out), "--jobs", "1"]) == 1
     error = capsys.readouterr().err
-    assert "01_first.ipynb failed in cell 4: ValueError: the reason" in error
-    assert (out / "notebooks" / "01_first.ipynb").exists()
-    assert not (out / "notebooks" / "02_second.ipynb").exists()
+    assert "91_first.ipynb failed in cell 4: ValueError: the reason" in error
+    assert (out / "notebooks" / "91_first.ipynb").exists()
+    assert not (out / "notebooks" / "92_second.ipynb").exists()
+
+
+def test_the_report_comes_after_all_others(notebooks, tmp_path):
+    """Side by side: the report still sees what the slowest of them leaves."""
+    slow = "import pathlib, time; time.sleep(1); pathlib.Path(out, 'left').write_text('seen')"
+    notebook(notebooks, "91_slow", slow)
+    notebook(notebooks, "92_quick", "x = 1")
+    notebook(notebooks, "10_report", "import pathlib; print(pathlib.Path(out, 'left').read_text())")
+    out = tmp_path / "run"
+    assert runner.main(["--out", str(out), "--jobs", "3"]) == 0
+    executed = nbformat.read(out / "notebooks" / "10_report.ipynb", 4)
+    assert executed.cells[-1].outputs[0].text == "seen\n"
+
+
+def test_a_time_limit_stops_in_good_order(notebooks, tmp_path, capsys):
+    notebook(notebooks, "02_training")
+    out = tmp_path / "run"
+    arguments = ["--out", str(out), "--set", "defences=standard", "--set", "epochs=400"]
+    arguments += ["--set", "depth=4", "--set", "stages=1", "--set", "width=4", "--jobs", "1"]
+    assert runner.main([*arguments, "--time-limit", "3s"]) == runner.UNFINISHED
+    assert "the same command goes on" in capsys.readouterr().out
+    (state,) = out.glob("checkpoints/*.state.safetensors")
+    assert not list(out.glob("records/*.json")) and state.stat().st_size
+    assert not (out / "notebooks" / "02_training.ipynb").exists()
+
+
+def test_two_runs_on_one_folder_are_refused(notebooks, tmp_path, capsys):
+    notebook(notebooks, "91_first")
+    from ldatlib.files import alone
+
+    with alone(tmp_path / "runner", "running"):
+        assert runner.main(["--out", str(tmp_path)]) == 1
+    assert "another process is running the notebooks of" in capsys.readouterr().err
+    assert runner.main(["--out", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("profile", ["cifar10", "cifar100"])
+def test_a_dry_run_needs_no_images(profile, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("ldatlib.data.DOWNLOADS", tmp_path / "nothing")
+    arguments = ["--dry-run", "--profile", profile, "--rate", "1e14", "--out", str(tmp_path / "r")]
+    assert runner.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "the data is not at hand yet" in out and not (tmp_path / "nothing").exists()
+    line = next(row for row in out.splitlines() if " ldat-s0 " in row and "train" in row).split()
+    assert float(line[4]) == pytest.approx(float(line[2]) * 1e12 / 1e14 / 3600, abs=1e-3)
+    missing = sum(float(r.split()[2]) for r in out.splitlines() if r.endswith("missing"))
+    total = float(next(r for r in out.splitlines() if r.startswith("missing in all")).split()[3])
+    assert total == pytest.approx(missing, rel=1e-6)
 
 
 def test_a_notebook_without_a_parameter_is_refused(notebooks, tmp_path, capsys):
-    notebook(notebooks, "01_first", parameters='profile = "demo"\noverrides = {}\nout = None')
+    notebook(notebooks, "91_first", parameters='profile = "demo"\noverrides = {}\nout = None')
     assert runner.main(["--out", str(tmp_path / "run")]) == 1
-    assert "01_first.ipynb has no parameter 'jobs'" in capsys.readouterr().err
+    assert "91_first.ipynb has no parameter 'jobs'" in capsys.readouterr().err
 
 
 def test_from_and_only_choose(notebooks):

@@ -3,8 +3,11 @@
 import copy
 import json
 import math
+import multiprocessing
 import pickle
+import time
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
@@ -12,13 +15,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ldatlib import defences, trainer
+from ldatlib import defences, files, trainer
 from ldatlib.attacks import l2_norm, pgd
-from ldatlib.checkpoint import load_model, load_tensors, save_tensors
+from ldatlib.checkpoint import load_model
 from ldatlib.data import load_dataset
 from ldatlib.defences import DEFENCES, make_defence
-from ldatlib.errors import UserError
-from ldatlib.models import Classifier, NetworkConfig, PreActResNet, build_network, place
+from ldatlib.errors import Busy, OutOfTime, UserError
+from ldatlib.execution import place
+from ldatlib.files import load_tensors, save_tensors
+from ldatlib.models import Classifier, NetworkConfig, PreActResNet, build_network
 from ldatlib.trainer import TrainConfig, train
 
 
@@ -389,6 +394,142 @@ def test_resumed_training_ends_with_the_same_bits(name, options, epoch, digits, 
     assert not (folder / "net.state.safetensors").exists()
     seconds = [line["seconds"] for line in resumed.log]
     assert seconds == sorted(seconds)
+
+
+STEPWISE = [
+    ("ldat", {"epochs": 2}, {"attack_optimizer": "adam"}),
+    ("lbgat", {"epochs": 2, "ema_decay": 0.99}, {}),
+    ("trades", {"epochs": 2, "padding": 2, "flip": True}, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "switches"), STEPWISE)
+def test_stopped_after_any_step_it_ends_with_the_same_bits(
+    name, options, switches, digits, tmp_path, monkeypatch
+):
+    """A deadline in the past stops after every single step; each call goes one step on."""
+    settings = config(name, switches=switches, **options)
+    whole = run(settings, digits, tmp_path / "whole")
+    steps = -(-len(digits.labels["train"]) // settings.batch_size)
+    stops = 0
+    while True:
+        try:
+            parts = run(settings, digits, tmp_path / "parts", deadline=0.0)
+            break
+        except OutOfTime as stop:
+            stops += 1
+            assert "net.safetensors stopped" in str(stop)
+    # After the last epoch there is nothing to stop.
+    assert stops == steps * settings.epochs - 1
+    assert bits(parts.last) == bits(whole.last) and bits(parts.best) == bits(whole.best)
+    assert without_seconds(parts.log) == without_seconds(whole.log)
+    assert read_log(parts.log_path) == parts.log
+
+
+@pytest.mark.parametrize("name", ["ldat", "lbgat"])
+def test_killed_at_any_write_it_ends_with_the_same_bits(name, digits, tmp_path, monkeypatch):
+    """Killed before, or right after, each file it writes: best, last, log and state of an epoch."""
+    settings = config(name, epochs=2, ema_decay=0.9)
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)  # the state after every step, too
+    whole = run(settings, digits, tmp_path / "whole")
+    write, counts = files.write_bytes, {"left": -1}
+
+    def failing(path, content):
+        counts["left"] -= 1
+        if counts["left"] == 0 and counts["before"]:
+            raise Interrupted
+        write(path, content)
+        if counts["left"] == 0:
+            raise Interrupted
+
+    for module in (files, trainer):
+        monkeypatch.setattr(module, "write_bytes", failing)
+    number, finished = 0, False
+    while not finished:
+        number += 1
+        folder = tmp_path / str(number)
+        for before in (True, False):
+            counts |= {"left": number, "before": before}
+            try:
+                result = run(settings, digits, folder)
+                finished = True
+            except Interrupted:
+                counts["left"] = -1
+                result = run(settings, digits, folder)
+            assert bits(result.last) == bits(whole.last) and bits(result.best) == bits(whole.best)
+            assert without_seconds(read_log(result.log_path)) == without_seconds(whole.log)
+            for path in folder.iterdir():
+                path.unlink()
+    assert number > 6
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(digits, tmp_path, monkeypatch):
+    """SIGKILL, wherever it strikes; the state is saved after every step."""
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 0.0)
+    settings = config("ldat", epochs=15)
+    started = time.monotonic()
+    whole = run(settings, digits, tmp_path / "whole")
+    took = time.monotonic() - started
+    context, random = multiprocessing.get_context("fork"), Random(0)
+    kills = 0
+    while kills < 40:
+        process = context.Process(target=run, args=(settings, digits, tmp_path / "parts"))
+        process.start()
+        # Longer and longer, so that it ends on a slow machine, too.
+        process.join(random.uniform(0.05, 0.3) * took * (1 + kills / 8))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert process.exitcode == 0 and kills >= 3
+    for name in ("net.safetensors", "net.best.safetensors"):
+        assert bits(tmp_path / "parts" / name) == bits(tmp_path / "whole" / name)
+    log = read_log(tmp_path / "parts" / "net.jsonl")
+    assert without_seconds(log) == without_seconds(whole.log)
+
+
+def test_half_precision_shards_are_what_is_loaded(digits, tmp_path):
+    settings = config("ldat", epochs=1)
+    full = run(settings, digits, tmp_path / "full")
+    storage = trainer.Storage(half=True, shard_bytes=400)
+    half = run(settings, digits, tmp_path / "half", storage=storage)
+    assert not half.last.exists() and list(half.last.parent.glob("net-*-of-*.safetensors"))
+    rounded, exact = load_model(half.last), load_model(full.last)
+    for name, value in exact.state_dict().items():
+        stored = rounded.state_dict()[name]
+        matrix = value.is_floating_point() and value.numel() > max(value.shape, default=1)
+        wanted = value.half().float() if matrix else value
+        assert stored.dtype == value.dtype and torch.equal(stored, wanted), name
+    assert half.execution["storage"] == {"half": True, "shard_bytes": 400}
+
+
+def test_bfloat16_is_for_training_alone(digits, tmp_path, monkeypatch):
+    seen = []
+    validate = trainer._Run._validate_in_float32
+
+    def watched(self):
+        seen.append(self.evaluated.precision)
+        return validate(self)
+
+    monkeypatch.setattr(trainer._Run, "_validate_in_float32", watched)
+    settings = config("ldat", epochs=1)
+    exact = run(settings, digits, tmp_path / "exact")
+    rough = run(replace(settings, precision="bfloat16"), digits, tmp_path / "rough")
+    assert seen == ["float32", "float32"]
+    assert rough.execution["precision"] == "bfloat16" and exact.execution["precision"] == "float32"
+    assert bits(rough.last) != bits(exact.last)
+    # The same training but for rounding to 8 bits.
+    assert rough.log[0]["loss"] == pytest.approx(exact.log[0]["loss"], rel=0.05)
+    assert load_model(rough.last).precision == "float32"
+    for value in load_model(rough.last).state_dict().values():
+        assert value.dtype in (torch.float32, torch.int64)
+
+
+def test_two_trainings_of_one_checkpoint_are_refused(digits, tmp_path):
+    with files.alone(tmp_path / "net.safetensors", "training"), pytest.raises(Busy):
+        run(config("standard"), digits, tmp_path)
+    run(config("standard", epochs=1), digits, tmp_path)
 
 
 def test_best_of_before_the_interruption_stays(digits, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from helpers import synthetic_record
 
 from ldatlib import UserError, detection
+from ldatlib.files import read_json, write_json
 from ldatlib.widgets import threshold_explorer
 
 
@@ -42,7 +43,7 @@ def records():
 @pytest.fixture
 def stored(tmp_path, records):
     path = tmp_path / "detection.json"
-    path.write_text(json.dumps(records["ldat"]))
+    write_json(path, records["ldat"])
     return path
 
 
@@ -111,13 +112,13 @@ def test_an_attack_that_never_succeeds_has_no_roc(records):
 
 def test_the_button_stores_an_exploratory_threshold(records, stored):
     widget = threshold_explorer(records, stored)
-    before = json.loads(stored.read_text())
+    before = read_json(stored)
     widget.move(0.61)
     widget.store.click()
     assert "stored 0.6100 as exploratory" in widget.status.value
     widget.split.value = "val"
     widget.store.click()
-    after = json.loads(stored.read_text())
+    after = read_json(stored)
     first, second = after.pop("exploratory")
     assert after == before
     assert {**first, "time": ""} == {
@@ -143,7 +144,7 @@ def test_a_path_per_defence_and_none(records, stored):
 
 def test_a_record_that_vanished_or_changed_is_said(records, stored):
     widget = threshold_explorer(records, stored)
-    stored.write_text(json.dumps({**records["ldat"], "key": "of another run"}))
+    write_json(stored, {**records["ldat"], "key": "of another run"})
     widget.store.click()
     assert "not stored" in widget.status.value and "another run" in widget.status.value
     assert "exploratory" not in json.loads(stored.read_text())

@@ -57,9 +57,9 @@ def first_within(candidates: dict[float, float]) -> float | None:
 
 
 def main() -> None:
-    from ldatlib.checkpoint import write_json
+    from ldatlib.execution import default_device
     from ldatlib.experiments import default_jobs
-    from ldatlib.models import default_device
+    from ldatlib.files import write_json
     from ldatlib.records import provenance
 
     rows = Parallel(n_jobs=default_jobs())(delayed(measure)(eps) for eps in LINF)

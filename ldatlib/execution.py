@@ -1,0 +1,128 @@
+"""How a network runs: device, precision, memory layout, compilation. One place decides.
+
+Trainings may run in bfloat16 and compiled; every evaluation, the validation of a training
+included, runs in float32 without TF32. What was used stands in the records.
+"""
+
+import functools
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ldatlib.errors import UserError
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+COMPILE = ("auto", "on", "off")
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def place(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """The model on a device, convolutions channels-last: the faster layout on CPU and GPU."""
+    return model.to(device, memory_format=torch.channels_last)
+
+
+@functools.lru_cache
+def has_fast_bfloat16(kind: str) -> bool:
+    """Whether the hardware multiplies bfloat16 itself: on others it is emulated and slower."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # The flags of x86; on other processors float32 is the safe choice.
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What a training runs with. ``precision`` is ``"float32"`` or ``"bfloat16"``."""
+
+    precision: str
+    compiled: bool
+    channels_last: bool = True
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def prepare(
+    model: nn.Module,
+    device: torch.device,
+    *,
+    precision: str = "float32",
+    compile: str = "off",
+    sample: Tensor | None = None,
+) -> Execution:
+    """Set a ``Classifier`` up for training on its device and say what was chosen.
+
+    Parameters
+    ----------
+    precision : ``"auto"`` is bfloat16 where the hardware multiplies it, float32 elsewhere.
+    compile : ``"auto"`` compiles the backbone on CUDA; ``"on"`` anywhere. Where it fails on
+        ``sample`` [N, channels, H, W], a line says so and the training runs uncompiled.
+
+    Raises
+    ------
+    UserError : for an unknown precision or compile setting.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if compile not in COMPILE:
+        raise UserError(f"unknown compile {compile!r}; known: {', '.join(COMPILE)}")
+    if precision == "auto":
+        precision = "bfloat16" if has_fast_bfloat16(device.type) else "float32"
+    # A network of the user's own, without a precision to set, runs as it is.
+    if not hasattr(model, "precision"):
+        precision = "float32"
+    else:
+        model.precision = precision
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    wanted = compile == "on" or (compile == "auto" and device.type == "cuda")
+    compiled = wanted and hasattr(model, "backbone") and _compile(model, sample)
+    return Execution(precision, compiled)
+
+
+def _compile(model: nn.Module, sample: Tensor) -> bool:
+    """Compile the backbone in place; its parameters and their names stay as they are."""
+    training = model.training
+    try:
+        # A training has some ten variants of its passes: mode, gradients, the last batch's size.
+        torch._dynamo.config.recompile_limit = 32
+        model.backbone.compile()
+        with torch.no_grad():
+            model.eval().features(sample)
+        return True
+    except Exception as error:  # whatever a missing compiler or driver raises
+        model.backbone._compiled_call_impl = None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(f"torch.compile does not work here, training runs without: {reason}", file=sys.stderr)
+        return False
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def full_precision(model: nn.Module | None = None) -> Iterator[None]:
+    """Float32 without TF32 inside, whatever the model trains with; as before outside."""
+    precision = getattr(model, "precision", None)
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        if precision is not None:
+            model.precision = "float32"
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+        if precision is not None:
+            model.precision = precision

@@ -1,0 +1,229 @@
+"""Files of a run: safetensors with a JSON header, and JSON; whole or not at all, never a pickle.
+
+Each file carries a SHA-256 of its content, so that a cut or altered one is found and named. A
+large file may be cut into shards, ``NAME-00001-of-00002.safetensors``; whoever reads
+``NAME.safetensors`` gets them joined.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from ldatlib.errors import Busy, UserError
+
+FORMAT = "ldatlib-checkpoint-2"
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
+_CHECKSUM = "sha256"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write through a neighbouring file and a rename: readers see the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; make room or choose another folder"
+        ) from error
+    finally:
+        if os.path.lexists(temporary):
+            temporary.unlink()
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Only one process at a time works on ``path``; the lock goes with the process that holds it.
+
+    Raises ``Busy`` where another one does: ``what`` is the word for it, such as "training".
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=0)
+        held.acquire()
+    except Timeout:
+        raise Busy(
+            f"another process is {what} {path}; wait for it, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {path.parent}: {error.strerror}; choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        # Removed while it is held: nobody waits for it, so nobody can hold a removed one.
+        with suppress(OSError):
+            lock.unlink()
+        held.release()
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Atomic JSON, numbers as numbers, with a checksum; NaN and infinity are refused."""
+    content = {key: value for key, value in content.items() if key != _CHECKSUM}
+    # Through JSON once: what is read back has strings for keys and lists for tuples.
+    content = json.loads(json.dumps(content, allow_nan=False))
+    text = json.dumps({**content, _CHECKSUM: _json_checksum(content)}, indent=1)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> dict:
+    """A record, whole and as it was written; ``UserError`` names one that is not."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read the record {path}: {error}; delete it") from error
+    if not isinstance(content, dict):
+        raise UserError(f"the record {path} is no record of ours; delete it")
+    checksum = content.pop(_CHECKSUM, None)
+    if checksum is None:
+        raise UserError(f"the record {path} has no checksum: another version's; delete it")
+    if checksum != _json_checksum(content):
+        raise UserError(f"the record {path} was altered: its checksum differs; delete it")
+    return content
+
+
+def _json_checksum(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def save_tensors(
+    path: Path,
+    tensors: dict[str, Tensor],
+    header: dict,
+    *,
+    half: bool = False,
+    shard_bytes: int | None = None,
+) -> None:
+    """Tensors with a header of JSON values, atomically.
+
+    ``half`` stores matrices and kernels as float16; vectors, such as batch norm's, keep float32:
+    they are few, and small variances do not fit. ``shard_bytes`` cuts the file into shards of at
+    most that many bytes of tensors, or of one tensor where it is larger.
+    """
+    plain = {}
+    for name, tensor in tensors.items():
+        if half and tensor.is_floating_point() and tensor.numel() > max(tensor.shape, default=1):
+            tensor = tensor.half()
+        plain[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    text = json.dumps(header, allow_nan=False)
+    shards = _cut(plain, shard_bytes)
+    whole = _tensor_checksum(plain, text)
+    for number, names in enumerate(shards, 1):
+        part = {name: plain[name] for name in names}
+        metadata = {
+            "format": FORMAT,
+            "header": text,
+            _CHECKSUM: _tensor_checksum(part, text),
+            "whole": whole,
+        }
+        target = path if len(shards) == 1 else _shard_path(path, number, len(shards))
+        write_bytes(target, serialize(part, metadata))
+    # What an earlier save with other shards has left would be a second answer.
+    current = {path} if len(shards) == 1 else set(_shard_paths(path, len(shards)))
+    for old in {path, *_shards_of(path)} - current:
+        old.unlink(missing_ok=True)
+
+
+def _cut(tensors: dict[str, Tensor], limit: int | None) -> list[list[str]]:
+    shards, size = [[]], 0
+    for name, tensor in tensors.items():
+        bytes_ = tensor.numel() * tensor.element_size()
+        if limit and shards[-1] and size + bytes_ > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += bytes_
+    return shards
+
+
+def _shard_path(path: Path, number: int, count: int) -> Path:
+    stem = path.name.removesuffix(".safetensors")
+    return path.with_name(f"{stem}-{number:05}-of-{count:05}.safetensors")
+
+
+def _shard_paths(path: Path, count: int) -> list[Path]:
+    return [_shard_path(path, number, count) for number in range(1, count + 1)]
+
+
+def _shards_of(path: Path) -> list[Path]:
+    """Shards of ``NAME.safetensors`` that are there, complete or not."""
+    stem = path.name.removesuffix(".safetensors")
+    try:
+        found = [p for p in path.parent.iterdir() if p.name.startswith(f"{stem}-")]
+    except OSError:
+        return []
+    return sorted(p for p in found if _SHARD.fullmatch(p.name[len(stem) :]))
+
+
+def exists(path: Path) -> bool:
+    """Whether the file is there, whole or as shards (all of them: see ``load_tensors``)."""
+    return path.is_file() or bool(_shards_of(path))
+
+
+def _tensor_checksum(tensors: dict[str, Tensor], header: str) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and header of a file of ours, or of its shards.
+
+    Raises ``UserError`` where the file or one of its shards is missing, cut short, altered, not
+    safetensors, or not ours.
+    """
+    path = Path(path)
+    if path.is_file():
+        tensors, metadata = _read(path)
+        return tensors, json.loads(metadata["header"])
+    found = _shards_of(path)
+    if not found:
+        raise UserError(f"no checkpoint {path}; train it first")
+    counts = {int(_SHARD.search(p.name)[2]) for p in found}
+    if len(counts) > 1:
+        raise UserError(f"{path}: shards of two savings lie side by side; delete one of them")
+    for wanted in _shard_paths(path, counts.pop()):
+        if wanted not in found:
+            raise UserError(f"the shard {wanted} is missing; bring it here or train again")
+    tensors = {}
+    for shard in found:
+        part, metadata = _read(shard)
+        tensors |= part
+    if _tensor_checksum(tensors, metadata["header"]) != metadata["whole"]:
+        raise UserError(f"the shards of {path} do not belong together; bring all of one training")
+    return tensors, json.loads(metadata["header"])
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}); delete it and train again"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path} was not written by this ldatlib: its header lacks {FORMAT!r}")
+    if _tensor_checksum(tensors, metadata["header"]) != metadata.get(_CHECKSUM):
+        raise UserError(f"{path} was altered: its checksum differs; delete it and train again")
+    return tensors, metadata

@@ -1,0 +1,45 @@
+"""What an evaluation has done so far: an interrupted one goes on, attack by attack."""
+
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from ldatlib.errors import OutOfTime, UserError
+from ldatlib.files import load_tensors, save_tensors
+
+
+class Partial:
+    """Finished attacks of one evaluation: a file each, ``FOLDER/STEM.NAME.safetensors``.
+
+    ``stem`` must identify the evaluation, settings and all: what is found is used unseen. At
+    ``deadline`` (seconds of ``time.time()``) ``keep`` ends the evaluation with ``OutOfTime``.
+    """
+
+    def __init__(self, folder: Path, stem: str, deadline: float | None = None):
+        self.folder, self.stem, self.deadline = Path(folder), stem, deadline
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{self.stem}.{name}.safetensors"
+
+    def find(self, name: str) -> tuple[dict[str, Tensor], dict] | None:
+        """What was kept under this name: tensors and the header, or None. A cut file is None."""
+        path = self._path(name)
+        if not path.is_file():
+            return None
+        try:
+            return load_tensors(path)
+        except UserError:
+            path.unlink()
+            return None
+
+    def keep(self, name: str, tensors: dict[str, Tensor], header: dict) -> None:
+        """Keep a finished attack; raises ``OutOfTime`` where the time is up."""
+        save_tensors(self._path(name), tensors, {"kind": "partial", **header})
+        if self.deadline is not None and time.time() >= self.deadline:
+            raise OutOfTime(f"{self.stem} stopped after {name}")
+
+    def clear(self) -> None:
+        """Forget everything of this evaluation."""
+        for path in self.folder.glob(f"{self.stem}.*.safetensors"):
+            path.unlink(missing_ok=True)
