@@ -144,6 +144,7 @@ def load_dataset(
     root: str | Path | None = None,
     image_size: int | None = None,
     val_size: int = 300,
+    train_size: int | None = None,
     test_size: int | None = None,
     title: str | None = None,
     cache: str | Path | None = None,
@@ -159,6 +160,7 @@ def load_dataset(
         said.
     image_size : side of the square images, at least 8; see the rule in the module's docstring.
     val_size : images taken out of the training split, the same share of every class.
+    train_size : keep this many training images, a random sample; all unless said.
     test_size : keep this many test images (digits: 400 unless said; folder: all).
     title : what the records and figures call the data; a folder's own name unless said.
     cache : where the decoded pixels of a large folder are kept; ``None`` decodes every time.
@@ -171,22 +173,23 @@ def load_dataset(
         classes that differ between train and test, a validation split that leaves nothing, or an
         archive with a wrong checksum.
     """
+    sizes = (val_size, train_size, test_size)
     if name == "digits":
         if root is not None or image_size is not None:
             raise UserError("digits has no folder and no image size to choose; drop those options")
-        return _load_digits(val_size, 400 if test_size is None else test_size)
+        return _load_digits(*sizes)
     if name == "folder":
         if root is None:
             raise UserError("the folder data set needs its path: --set data_root=PATH")
-        return _load_folder(Path(root), image_size, val_size, test_size, title, cache)
+        return _load_folder(Path(root), image_size, *sizes, title, cache)
     if name in CIFAR:
         if image_size is not None:
             raise UserError(f"{name} has images of 32x32; drop image_size")
-        return _load_cifar(name, Path(root or DOWNLOADS), val_size, test_size, title, download)
+        return _load_cifar(name, Path(root or DOWNLOADS), *sizes, title, download)
     raise UserError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
 
 
-def _load_digits(val_size: int, test_size: int) -> Dataset:
+def _load_digits(val_size: int, train_size: int | None, test_size: int | None) -> Dataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -195,6 +198,7 @@ def _load_digits(val_size: int, test_size: int) -> Dataset:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     order = _shuffled(len(labels))
     images, labels = images[order], labels[order]
+    test_size = 400 if test_size is None else test_size
     test = _stratified(labels, test_size, "test_size")
     return _assemble(
         "digits",
@@ -203,6 +207,7 @@ def _load_digits(val_size: int, test_size: int) -> Dataset:
         (images[~test], labels[~test]),
         (images[test], labels[test]),
         val_size,
+        train_size,
         test_size,
         flip=False,
     )
@@ -212,6 +217,7 @@ def _load_cifar(
     name: str,
     root: Path,
     val_size: int,
+    train_size: int | None,
     test_size: int | None,
     title: str | None,
     download: bool,
@@ -230,9 +236,8 @@ def _load_cifar(
         for p in parts
     ]
     _check_test_size(test_size, splits[1][1])
-    return _assemble(
-        name, title or official, tuple(parts[0].classes), *splits, val_size, test_size, flip=True
-    )
+    names, sizes = tuple(parts[0].classes), (val_size, train_size, test_size)
+    return _assemble(name, title or official, names, *splits, *sizes, flip=True)
 
 
 def _fetch_cifar(source, official: str, root: Path) -> None:
@@ -269,7 +274,9 @@ def _check_archive(archive: Path, expected: str) -> None:
         )
 
 
-def outline(name: str, val_size: int, test_size: int | None = None) -> Dataset:
+def outline(
+    name: str, val_size: int, train_size: int | None = None, test_size: int | None = None
+) -> Dataset:
     """A data set of CIFAR's sizes without its pixels, to plan with where it is not at hand.
 
     Its images are black, its fingerprint says so, and nothing must be trained on it.
@@ -277,7 +284,8 @@ def outline(name: str, val_size: int, test_size: int | None = None) -> Dataset:
     official, _, classes = CIFAR[name]
     # One black pixel, seen everywhere: no memory.
     pixel = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
-    sizes = {"train": 50_000 - val_size, "val": val_size, "test": test_size or 10_000}
+    train = train_size or 50_000 - val_size
+    sizes = {"train": train, "val": val_size, "test": test_size or 10_000}
     return Dataset(
         name,
         f"{official} (not at hand)",
@@ -292,6 +300,7 @@ def _load_folder(
     root: Path,
     image_size: int | None,
     val_size: int,
+    train_size: int | None,
     test_size: int | None,
     title: str | None,
     cache: str | Path | None,
@@ -315,7 +324,8 @@ def _load_folder(
     train, test = splits
     _check_test_size(test_size, test[1])
     title = title or root.resolve().name
-    return _assemble("folder", title, class_names, train, test, val_size, test_size, flip=True)
+    sizes = (val_size, train_size, test_size)
+    return _assemble("folder", title, class_names, train, test, *sizes, flip=True)
 
 
 def _check_test_size(test_size: int | None, labels: Tensor) -> None:
@@ -428,17 +438,21 @@ def _assemble(
     train: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
     val_size: int,
+    train_size: int | None,
     test_size: int | None,
     *,
     flip: bool,
 ) -> Dataset:
     val = _stratified(train[1], val_size, "val_size")
+    most = int((~val).sum())
+    if train_size is not None and not 0 < train_size <= most:
+        raise UserError(f"train_size must lie between 1 and {most}, not {train_size}")
+    kept = {"train": train_size, "test": test_size}
     splits = {"train": [v[~val] for v in train], "val": [v[val] for v in train], "test": test}
     images, labels = {}, {}
     for split, (pictures, classes) in splits.items():
         # Taking a share of every class leaves what remains ordered by class at its ends.
-        order = _shuffled(len(classes))
-        order = order[:test_size] if split == "test" else order
+        order = _shuffled(len(classes))[: kept.get(split)]
         images[split], labels[split] = pictures[order], classes[order]
     fingerprint = _fingerprint(class_names, images, labels)
     return Dataset(name, title, class_names, images, labels, fingerprint, flip)

@@ -106,7 +106,7 @@ class Run(Arms):
             try:
                 self.dataset = self._load(download=False)
             except MissingDataError:
-                self.dataset = outline(p.dataset, p.val_size, p.test_size)
+                self.dataset = outline(p.dataset, p.val_size, p.train_size, p.test_size)
                 return True
         return False
 
@@ -121,6 +121,7 @@ class Run(Arms):
             root=p.data_root,
             image_size=p.image_size,
             val_size=p.val_size,
+            train_size=p.train_size,
             test_size=p.test_size,
             title=p.data_title,
             cache=self.root / "cache",

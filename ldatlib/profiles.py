@@ -41,6 +41,7 @@ class Profile:
     image_size: int | None = _number(None, 8, 512, "side of the images of a folder")
     data_title: str | None = field(default=None, metadata={"about": "name of the data in records"})
     val_size: int = _number(300, 2, 10**6, "validation images, taken out of the training split")
+    train_size: int | None = _number(None, 2, 10**6, "training images used; empty: all")
     test_size: int | None = _number(None, 2, 10**6, "test images that are loaded; empty: all")
 
     architecture: str = _choice("preact_resnet", ARCHITECTURES, "kind of network")

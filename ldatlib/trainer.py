@@ -336,7 +336,7 @@ class _Run:
 
     def _validate_in_float32(self) -> dict:
         config, model = self.config, self.evaluated.eval()
-        clean, robust, loss = 0, 0, 0.0
+        clean, robust, loss, features = 0, 0, 0.0, []
         batches = zip(
             self.val_x.split(config.batch_size), self.val_y.split(config.batch_size), strict=True
         )
@@ -354,7 +354,8 @@ class _Run:
                 generator=generator,
             )
             with torch.no_grad():
-                logits = model(x)
+                features.append(model.features(x))
+                logits = model.head(features[-1])
                 loss += float(F.cross_entropy(logits, y, reduction="sum"))
                 right = logits.argmax(1) == y
                 clean += int(right.sum())
@@ -364,6 +365,9 @@ class _Run:
             "val_loss": loss / count,
             "val_clean_accuracy": clean / count,
             "val_robust_accuracy": robust / count,
+            **feature_statistics(
+                torch.cat(features), self.val_y, getattr(model.head, "means", None)
+            ),
         }
 
     def _header(self, line: dict) -> dict:
@@ -477,6 +481,28 @@ class _Run:
         return TrainResult(
             self.checkpoint, self.best_path, self.log_path, self.log, self.seconds, execution
         )
+
+
+@torch.no_grad()
+def feature_statistics(features: Tensor, y: Tensor, means: Tensor | None) -> dict[str, float]:
+    """Where clean validation features [N, D] lie; distances are Euclidean, in feature units.
+
+    The mean norm; the root mean squared distance within a class, to the mean of its features; the
+    mean distance between those means; and with centroids [C, D] the mean of 1/2 the squared
+    distance to the own one, which is the loss that L_lkd weighs.
+    """
+    present = y.unique()
+    centres = torch.stack([features[y == label].mean(0) for label in present])
+    own = centres[torch.searchsorted(present, y)]
+    result = {
+        "val_feature_norm": features.norm(dim=1).mean(),
+        "val_within_class": (features - own).square().sum(1).mean().sqrt(),
+    }
+    if len(present) > 1:
+        result["val_between_classes"] = torch.pdist(centres).mean()
+    if means is not None:
+        result["val_own_centroid"] = (features - means[y]).square().sum(1).mean() / 2
+    return {name: float(value) for name, value in result.items()}
 
 
 def _warmed_up_average(decay: float) -> Callable:

@@ -214,6 +214,18 @@ def test_validation_is_that_of_the_saved_weights(digits, tmp_path, ema_decay):
     assert metrics["val_robust_accuracy"] == robust / 40
 
 
+def test_statistics_of_features():
+    """Two classes on a line: at -1, -3 and 4, 6, with centroids at -2 and 7."""
+    features = torch.tensor([[-1.0, 0], [4, 0], [-3, 0], [6, 0]])
+    y, means = torch.tensor([0, 2, 0, 2]), torch.tensor([[-2.0, 0], [0, 0], [7, 0]])
+    found = trainer.feature_statistics(features, y, means)
+    assert found["val_feature_norm"] == pytest.approx(3.5)
+    assert found["val_within_class"] == pytest.approx(1)
+    assert found["val_between_classes"] == pytest.approx(7)
+    assert found["val_own_centroid"] == pytest.approx((1 + 9 + 1 + 1) / 4 / 2)
+    assert "val_own_centroid" not in trainer.feature_statistics(features, y, None)
+
+
 def test_robust_means_right_before_and_after(digits, tmp_path, monkeypatch):
     """An attack may put a wrong image right; that does not count."""
     monkeypatch.setattr(trainer, "pgd", lambda model, x, y, **options: x.roll(1, 0))
@@ -293,9 +305,9 @@ def test_centroids_can_go_without_weight_decay(digits, tmp_path):
 
 def test_trains_on_training_images_alone(digits, tmp_path):
     class Spy(Classifier):
-        def forward(self, x):
+        def features(self, x):
             (trained if self.training else evaluated).extend(map(digest, x))
-            return super().forward(x)
+            return super().features(x)
 
     def digest(image):
         return (image * 255).round().byte().numpy().tobytes()
