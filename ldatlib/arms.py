@@ -14,6 +14,7 @@ _SWITCHES = {
     "lambda constant": {"lambda_schedule": "constant"},
     "lambda decaying": {"lambda_schedule": "decay"},
     "lambda 0": {"lambda_init": 0.0},
+    "lambda 0.01": {"lambda_init": 0.01},
     "lambda 0.1": {"lambda_init": 0.1},
     "L_lkd half": {"regularizer_scale": "half"},
     "L_lkd mean": {"regularizer_scale": "mean"},

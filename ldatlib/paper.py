@@ -1,5 +1,6 @@
 """The paper's own tables, as they stand in ``data/paper`` of the project."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,22 @@ from ldatlib.errors import UserError
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "paper"
 TABLES = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Counterparts:
+    """The tables of the paper that a run stands beside, and the data they were measured on."""
+
+    white_box: int
+    black_box: int
+    data: str
+
+
+def counterparts(dataset: str) -> Counterparts:
+    """Tables 2 and 5 for ``"cifar100"``; 1 and 4, on CIFAR-10, for everything else."""
+    return (
+        Counterparts(2, 5, "CIFAR-100") if dataset == "cifar100" else Counterparts(1, 4, "CIFAR-10")
+    )
 
 
 def table(number: int) -> pd.DataFrame:
