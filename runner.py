@@ -246,6 +246,8 @@ def run_notebooks(paths: list[Path], session, parameters: dict, progress: "Progr
                     file=sys.stderr,
                 )
                 return False
+            except OSError as error:
+                raise UserError(f"cannot write {folder / path.name}: {error.strerror}") from error
     finally:
         ended.set()
         pool.shutdown(wait=True, cancel_futures=True)
