@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldatlib import records, robustness
+from ldatlib import records, robustness, scrutiny_jobs
 from ldatlib.arms import Arm, Arms
 from ldatlib.checkpoint import load_model, load_tensors, read_json, write_json
 from ldatlib.data import Dataset, load_dataset
@@ -133,6 +133,12 @@ class Run(Arms):
                 arms = self.select_seed(self.arms())
             kinds = ("train", "whitebox", "features" if notebook == "06" else "detection")
             return [job for kind in kinds for job in self.jobs_of(kind, arms)]
+        if notebook == "09":
+            first = self.select_seed(self.arms())
+            kinds = ("whitebox", "detection", *scrutiny_jobs.SCRUTINY)
+            # The surrogate is a sibling that attacks are transferred from.
+            jobs = self.jobs_of("train", [*self.arms(), self.surrogates()[1]])
+            return jobs + [job for kind in kinds for job in self.jobs_of(kind, first)]
         return []
 
     def compute(self, notebook: str, say: Callable[[str], None] = print) -> None:
@@ -141,8 +147,8 @@ class Run(Arms):
         The methods below compute what they return, too; this one keeps all cores busy.
         """
         plan = self.plan(notebook)
-        stages = {"train": 0, "detection": 2, "features": 2}
-        for stage in range(3):
+        stages = {"train": 0, "detection": 2, "features": 2, "masking": 2, "adaptive": 3}
+        for stage in range(4):
             self._complete([job for job in plan if stages.get(job.kind, 1) == stage], say)
 
     # --- computing, each once ---------------------------------------------------------------
@@ -185,6 +191,22 @@ class Run(Arms):
         """Scores of validation, test and adversarial images, and thresholds: Fig. 8 and 9."""
         self.whitebox(arms, say)
         return self._ensure("detection", arms, say)
+
+    def autoattack(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """AutoAttack's standard ensemble in the profile's norms."""
+        self.train(arms, say)
+        return self._ensure("autoattack", arms, say)
+
+    def masking(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """Tests for gradient masking, against the worst case of Table 1."""
+        self.train([*self.arms(), self.surrogates()[1]], say)
+        self.whitebox(arms, say)
+        return self._ensure("masking", arms, say)
+
+    def adaptive(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """The detector under an attack that knows it, at every stored threshold."""
+        self.detection(arms, say)
+        return self._ensure("adaptive", arms, say)
 
     def _ensure(self, kind: str, arms: Sequence[Arm], say: Callable[[str], None]) -> list[dict]:
         jobs = self.jobs_of(kind, arms)
@@ -229,7 +251,9 @@ class Run(Arms):
     def _products(self, kind: str, arm: Arm) -> tuple[Path, ...]:
         if kind == "train":
             return (self.checkpoint_path(arm), self.log_path(arm))
-        return (self.adversarial_path(arm),) if kind == "whitebox" else ()
+        if kind == "whitebox":
+            return (self.adversarial_path(arm),)
+        return scrutiny_jobs.products(self, kind, arm)
 
     def forget(self, job: Job) -> None:
         """Compute this job anew next time, a training that was interrupted from its beginning."""
@@ -238,6 +262,10 @@ class Run(Arms):
             last = self.checkpoint_path(job.arm)
             state = last.with_name(last.name.replace(".safetensors", ".state.safetensors"))
             state.unlink(missing_ok=True)
+        if job.kind == "autoattack":
+            # They are also the state from which an interrupted evaluation goes on.
+            for path in job.products:
+                path.unlink(missing_ok=True)
 
     # --- names and keys ---------------------------------------------------------------------
 

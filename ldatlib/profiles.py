@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
+from ldatlib.attacks import NORMS
 from ldatlib.data import DATASETS
 from ldatlib.defences import DEFENCES
 from ldatlib.errors import UserError
@@ -77,6 +78,17 @@ class Profile:
     )
     sweep_steps: tuple[int, ...] = _number((1, 5, 10, 20, 40, 100), 1, 10000, "Fig. 5: PGD")
     sweep_cw_steps: tuple[int, ...] = _number((5, 10, 20, 40, 100), 1, 10000, "Fig. 5: C&W")
+    scrutiny_images: int = _number(500, 2, 10**6, "09: test images that are attacked")
+    scrutiny_norms: tuple[str, ...] = _choice(
+        ("linf", "l2"), NORMS, "09: norms of AutoAttack and of the tests for masking"
+    )
+    masking_restarts: int = _number(5, 1, 1000, "09: random starts of the tests for masking")
+    masking_queries: int = _number(1000, 1, 10**6, "09: queries of Square among those tests")
+    adaptive_norms: tuple[str, ...] = _choice(
+        ("linf", "l2"), NORMS, "09: norms of the attack on the detector"
+    )
+    adaptive_steps: int = _number(40, 1, 10000, "09: iterations of its every search")
+    adaptive_restarts: int = _number(1, 1, 1000, "09: random starts of it, for every class")
     surrogate_width: int = _number(128, 1, 4096, "Tables 4, 5: width of the undefended surrogate")
     ablations: str = _choice("paper", ("paper", "all"), "05: Table 3 and Fig. 6, or every switch")
     betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")
@@ -117,6 +129,12 @@ _DEMO = Profile(
     sweep_eps=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0),
     sweep_steps=(1, 5, 10, 20, 40, 80),
     sweep_cw_steps=(5, 10, 20, 40),
+    # Half of a 95% interval is at most 9.6 points; AutoAttack is most of the demo's scrutiny.
+    scrutiny_images=100,
+    # LDAT defends an L2 ball; L-inf beside it doubles the time.
+    scrutiny_norms=("l2",),
+    masking_restarts=3,
+    adaptive_steps=25,
     surrogate_width=32,
     tsne_images=300,
     plane_classes=(0, 1, 4),
@@ -137,6 +155,10 @@ PROFILES = {
         eval_images=400,
         saved_images=400,
         sweep_images=300,
+        scrutiny_images=400,
+        scrutiny_norms=("linf", "l2"),
+        masking_restarts=5,
+        adaptive_steps=40,
     ),
     "folder": Profile(
         name="folder",
