@@ -62,7 +62,7 @@ def surfaces(records: Sequence[dict], norm: str) -> Figure:
     grids = [np.array(record["norms"][norm]["surface"]["margin"]) for record in shown]
     for axis, record, grid in zip(axes.flat, shown, grids, strict=False):
         positions = record["norms"][norm]["surface"]["positions"]
-        # The networks' logits are on scales of their own: each is seen against its own clean margin.
+        # Logits are on scales of their own: each network is seen against its own clean margin.
         unit = abs(grid[len(positions) // 2, len(positions) // 2]) or 1.0
         levels = np.linspace(-1.5, 1.5, 13)
         drawn = axis.contourf(
