@@ -82,7 +82,8 @@ def adaptive_attack(
 ) -> list[Tensor]:
     """Images inside the ball that are wrong and accepted, for each threshold where found.
 
-    Per threshold, the strictest first, on the images that are not yet wrong and accepted there:
+    Per threshold, the strictest first, on the images that are not yet wrong and accepted there
+    (for the posterior, thresholds from 0.5 up have one objective, and one search serves them all):
 
     1. the joint objective of the strongest wrong class, from ``x`` and from ``restarts`` random
        images;
@@ -132,7 +133,7 @@ class _Attack:
         self.model, self.x, self.y, self.score = model, x, y, score
         self.ball = {"eps": eps, "norm": norm, "num_steps": num_steps}
         self.generator = generator
-        self.found = x.clone()
+        self.found, self.majority = x.clone(), False
         with torch.no_grad():
             logits = model(x)
         self.classes = logits.shape[1]
@@ -144,8 +145,10 @@ class _Attack:
         self.threshold = threshold
         with torch.no_grad():
             self.merit = torch.full_like(self.y, float("-inf"), dtype=self.x.dtype)
-            for images in (self.x, self.found):
+            for images in (self.x, self.found.clone()):
                 self._keep(self._all, images, self._merit(*self._seen(images), self.y))
+        if self._searched_alike(threshold):
+            return self.found.clone()
         wrong_classes = self.classes - 1
         self._search(self._strongest, None)
         for _ in range(restarts):
@@ -159,6 +162,15 @@ class _Attack:
             for rank in range(wrong_classes):
                 self._search(self._centroid(self.ranked[:, rank]), None)
         return self.found.clone()
+
+    def _searched_alike(self, threshold: float) -> bool:
+        """Has a stricter threshold been searched with this objective, up to a constant?
+
+        A posterior of 0.5 is more than all others together, so from there on the surplus is the
+        smaller of the two whatever the threshold: ``found`` is as far as the search gets.
+        """
+        done, self.majority = self.majority, self.score == "posterior" and threshold >= 0.5
+        return done and self.majority
 
     @property
     def _all(self) -> Tensor:

@@ -33,6 +33,7 @@ ABOUT_NONE = 0.01
 VANISHING = 1e-12
 # From 0.01 to 100, as powers of two: a scaled logit is then exact, and so is what must not change.
 SCALES = tuple(2.0**power for power in (-7, -4, 0, 4, 7))
+FAR_SCALES = (SCALES[0], 1.0, SCALES[-1])
 STEP_SIZES = (1 / 16, 1 / 8, 1 / 2, 1.0)
 SURFACE = tuple(position / 4 for position in range(-4, 5))
 
@@ -117,8 +118,6 @@ def examine(
         raise UserError(f"{len(reported)} reported verdicts for {len(x)} images")
     with frozen(model), torch.random.fork_rng():
         bench = _Bench(model, x, y, eps, norm, effort or Effort())
-        if not bench.clean.any():
-            raise UserError("no image is classified correctly; there is nothing to attack")
         reported = reported.to(x.device) & bench.clean
         tests = [test(bench, reported) for test in _WHITE_BOX]
         tests += [_square(bench, reported), _transfer(bench, reported, siblings or {})]
@@ -148,6 +147,8 @@ class _Bench:
         self.model, self.x, self.y, self.effort = model, x, y, effort
         self.eps, self.norm = eps, norm
         self.clean = predict(model, x, effort.batch_size) == y
+        if not self.clean.any():
+            raise UserError("no image is classified correctly; there is nothing to attack")
         self.right: dict[str, Tensor] = {}
         self.checks: list[dict] = []
         self.pgd = self.run("pgd", self.library(Attack("pgd", norm, eps, effort.steps)))
@@ -403,7 +404,10 @@ def _rescaled(bench: _Bench, reported: Tensor) -> dict:
     if classes >= 3:
         attacks["dlr"] = bench.apgd("dlr", 1)
     left = {
-        name: {scale: bench.leaves(attack, _Scaled(bench.model, scale)) for scale in SCALES}
+        name: {
+            scale: bench.leaves(attack, _Scaled(bench.model, scale))
+            for scale in (SCALES if name == "ce" else FAR_SCALES)
+        }
         for name, attack in attacks.items()
     }
     same = {
@@ -461,8 +465,8 @@ def _gradients(bench: _Bench) -> dict:
 def _surface(bench: _Bench) -> tuple[dict, dict]:
     """The margin on the plane of the gradient and of a random direction, the mean over images.
 
-    A step of a quarter of the budget along the gradient must raise the margin more than one along
-    a random direction, for more images than a coin would.
+    A step of a quarter of the budget along the gradient must raise the margin, and more than one
+    along a random direction, for more images than a coin would.
     """
     x, y = bench.x[bench.clean], bench.y[bench.clean]
     gradient = _gradient(bench, x, _cross_entropy)
@@ -483,7 +487,8 @@ def _surface(bench: _Bench) -> tuple[dict, dict]:
             return torch.cat([margins(bench.model(part), labels) for part, labels in parts])
 
     grid = [[round(float(height(a, b).double().mean()), 5) for b in SURFACE] for a in SURFACE]
-    steeper = height(0.25, 0) > height(0, 0.25)
+    climbed, here = height(0.25, 0), height(0, 0)
+    steeper = (climbed > here) & (climbed > height(0, 0.25))
     counted = share(steeper)
     reason = (
         f"the gradient raises the margin more than a random direction in {_percent(steeper)} of "

@@ -80,15 +80,12 @@ class Profile:
     sweep_cw_steps: tuple[int, ...] = _number((5, 10, 20, 40, 100), 1, 10000, "Fig. 5: C&W")
     scrutiny_images: int = _number(500, 2, 10**6, "09: test images that are attacked")
     scrutiny_norms: tuple[str, ...] = _choice(
-        ("linf", "l2"), NORMS, "09: norms of AutoAttack and of the tests for masking"
+        ("linf", "l2"), NORMS, "09: norms of AutoAttack, the tests for masking, the detector"
     )
     masking_restarts: int = _number(5, 1, 1000, "09: random starts of the tests for masking")
     masking_queries: int = _number(1000, 1, 10**6, "09: queries of Square among those tests")
-    adaptive_norms: tuple[str, ...] = _choice(
-        ("linf", "l2"), NORMS, "09: norms of the attack on the detector"
-    )
-    adaptive_steps: int = _number(40, 1, 10000, "09: iterations of its every search")
-    adaptive_restarts: int = _number(1, 1, 1000, "09: random starts of it, for every class")
+    adaptive_steps: int = _number(40, 1, 10000, "09: each search of the attack on the detector")
+    adaptive_restarts: int = _number(1, 1, 1000, "09: its random starts, for every wrong class")
     surrogate_width: int = _number(128, 1, 4096, "Tables 4, 5: width of the undefended surrogate")
     ablations: str = _choice("paper", ("paper", "all"), "05: Table 3 and Fig. 6, or every switch")
     betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")

@@ -185,7 +185,7 @@ def _masking_settings(run: "Run") -> dict:
 def _masking_flops(run: "Run", arm: "Arm") -> float:
     p, classes = run.profile, run.dataset.num_classes
     searches = 1 + 3 * p.masking_restarts + (classes - 1) + len(masking.STEP_SIZES) + 10
-    searches += len(siblings(run, arm)) + 5 + 3 * len(masking.SCALES)
+    searches += len(siblings(run, arm)) + 5 + len(masking.SCALES) + 2 * len(masking.FAR_SCALES)
     passes = 2 * p.steps * searches + p.masking_queries + len(masking.SURFACE) ** 2
     return _images(run) * len(p.scrutiny_norms) * passes * _side_flops(run, arm)
 
@@ -206,7 +206,7 @@ def _adaptive(run: "Run", arm: "Arm", device: torch.device) -> dict:
     count = min(_images(run), ordinary["images"])
     x, y = run.test_images(count, device)
     tensors, entries, checks, half = {}, {}, [], {}
-    for norm in p.adaptive_norms:
+    for norm in p.scrutiny_norms:
         eps = budgets(run)[norm]
         entries[norm] = {}
         for score, stored in ordinary["scores"].items():
@@ -311,7 +311,7 @@ def _adaptive_line(record: dict, arm: "Arm") -> str:
 def _adaptive_settings(run: "Run") -> dict:
     p, eps = run.profile, budgets(run)
     return {
-        "eps": {norm: eps[norm] for norm in p.adaptive_norms},
+        "eps": {norm: eps[norm] for norm in p.scrutiny_norms},
         "images": p.scrutiny_images,
         "steps": [p.adaptive_steps, p.adaptive_restarts, p.steps],
         "confidences": list(adaptive.CONFIDENCES),
@@ -328,7 +328,7 @@ def _adaptive_flops(run: "Run", arm: "Arm") -> float:
     if arm.config.network.head == "gmm":
         total += 2 * (searches + wrong)
     passes = 2 * (p.adaptive_steps + 1) * total + p.steps * (2 + 2 + 2 + run.dataset.num_classes)
-    return _images(run) * len(p.adaptive_norms) * passes * _side_flops(run, arm)
+    return _images(run) * len(p.scrutiny_norms) * passes * _side_flops(run, arm)
 
 
 def products(run: "Run", kind: str, arm: "Arm") -> tuple[Path, ...]:

@@ -271,7 +271,8 @@ def test_images_of_a_batch_do_not_touch_each_other():
     start = random_start(x, 0.1, "l2", torch.Generator().manual_seed(0))
     whole = attack(x, y, start)
     for rows in (slice(0, 7), slice(30, 31)):
-        torch.testing.assert_close(attack(x[rows], y[rows], start[rows]), whole[rows])
+        alone = attack(x[rows], y[rows], start[rows])
+        torch.testing.assert_close(alone, whole[rows], atol=1e-3, rtol=0)
 
 
 @both_norms

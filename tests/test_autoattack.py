@@ -16,12 +16,12 @@ BUDGET = {"linf": 0.12, "l2": 0.25}
 @pytest.fixture
 def net():
     torch.manual_seed(3)
-    return SmoothNet(pixels=16, classes=5, hidden=12).eval()
+    return SmoothNet(pixels=25, classes=5, hidden=12).eval()
 
 
 @pytest.fixture
 def images(net):
-    x = torch.rand(24, 1, 4, 4)
+    x = torch.rand(24, 1, 5, 5)
     y = predict(net, x)
     y[::8] = (y[::8] + 1) % 5
     return x, y
@@ -56,7 +56,7 @@ def test_the_same_as_the_package_run_directly(net, images, norm):
 
 def test_ten_classes_need_no_change_of_the_package(images):
     x = images[0]
-    net = SmoothNet(pixels=16, classes=11, hidden=12).eval()
+    net = SmoothNet(pixels=25, classes=11, hidden=12).eval()
     y = predict(net, x)
     ours = autoattack.standard(net, x, y, eps=0.05, norm="linf", attacks=WHITE[:2])
     assert ours.record["settings"]["targets"] == 9
