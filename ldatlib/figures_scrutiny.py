@@ -55,9 +55,9 @@ def surfaces(records: Sequence[dict], norm: str) -> Figure:
     Above 0 (red) the average image is misclassified; the star is the image itself. A smooth slope
     to the right is what an attack needs; a plain without slope is what masking looks like.
     """
-    shown = [record for record in records if norm in record["norms"]]
-    columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
+    shown = [r for r in records if norm in r["norms"] and r["norms"][norm]["surface"]]
+    columns = min(4, max(len(shown), 1))
+    rows = max(-(-len(shown) // columns), 1)
     figure, axes = _axes(rows, columns, 2.5 * columns + 0.8, 2.6 * rows, sharex=True, sharey=True)
     grids = [np.array(record["norms"][norm]["surface"]["margin"]) for record in shown]
     for axis, record, grid in zip(axes.flat, shown, grids, strict=False):
@@ -75,8 +75,9 @@ def surfaces(records: Sequence[dict], norm: str) -> Figure:
         axis.set_axis_off()
     figure.supxlabel("steps of eps along the gradient", fontsize=9)
     figure.supylabel("steps of eps in a random direction", fontsize=9)
-    label = "mean margin / clean margin"
-    figure.colorbar(drawn, ax=axes, label=label, ticks=[-1.5, -1, -0.5, 0, 0.5, 1, 1.5])
+    if shown:
+        label = "mean margin / clean margin"
+        figure.colorbar(drawn, ax=axes, label=label, ticks=[-1.5, -1, -0.5, 0, 0.5, 1, 1.5])
     figure.suptitle(f"Margin of the wrong classes over the true one, {_NORM_TITLES[norm]}")
     return figure
 
@@ -89,7 +90,7 @@ def growing_eps(records: Sequence[dict], norm: str) -> Figure:
         tests = record["norms"].get(norm, {}).get("tests", [])
         for test in tests:
             if test["test"] == "growing_eps":
-                points = test["numbers"]["points"]
+                points = test["numbers"].get("points", [])
                 values = [100 * point["robust_accuracy"]["value"] for point in points]
                 style = {"color": colour(record["defence"]), "label": TITLES[record["defence"]]}
                 axis.plot([point["eps"] for point in points], values, "-o", ms=3, **style)

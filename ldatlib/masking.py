@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ldatlib import robustness
 from ldatlib.ascent import ascend, inside, margins, random_start
-from ldatlib.attacks import frozen, l2_norm, per_image, unit_direction
+from ldatlib.attacks import NORMS, frozen, l2_norm, per_image, unit_direction
 from ldatlib.errors import UserError
 from ldatlib.robustness import Attack, predict, run_attack, share, to_bits
 
@@ -105,30 +105,32 @@ def examine(
     ``tests``: a dictionary a test with ``test``, ``verdict`` ("alarm", "no alarm", "skipped"),
     ``misled`` and ``overstated`` (bool), ``reason`` and ``numbers``; ``alarms``: names of those
     that sound; ``right``: the images right under each attack on the ball itself, as bits;
-    ``surface``, for the figure; ``self_checks``.
+    ``surface``, for the figure; ``self_checks``. Where no image is classified correctly, every
+    test is skipped.
 
     Raises
     ------
-    UserError : no image that is classified correctly, a budget that is not positive, an unknown
-        norm.
+    UserError : a budget that is not positive, an unknown norm, or another number of verdicts than
+        of images.
     """
     if not 0 < eps < float("inf"):
         raise UserError(f"masking is tested at an eps above 0, not {eps}")
+    if norm not in NORMS:
+        raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
     if len(reported) != len(x):
         raise UserError(f"{len(reported)} reported verdicts for {len(x)} images")
     with frozen(model), torch.random.fork_rng():
         bench = _Bench(model, x, y, eps, norm, effort or Effort())
+        if not bench.clean.any():
+            return _nothing_to_attack(bench)
+        bench.pgd = bench.run("pgd", bench.library(Attack("pgd", norm, eps, bench.effort.steps)))
         reported = reported.to(x.device) & bench.clean
         tests = [test(bench, reported) for test in _WHITE_BOX]
         tests += [_square(bench, reported), _transfer(bench, reported, siblings or {})]
         tests += [_growing_eps(bench), _rescaled(bench, reported), _gradients(bench)]
         surface, test = _surface(bench)
         tests.append(test)
-    return {
-        "norm": norm,
-        "eps": eps,
-        "images": len(x),
-        "clean_accuracy": share(bench.clean),
+    return _header(bench) | {
         "pgd": share(bench.pgd),
         "reported": share(reported),
         "tests": tests,
@@ -136,7 +138,30 @@ def examine(
         "right": {name: to_bits(right) for name, right in bench.right.items()},
         "surface": surface,
         "self_checks": bench.checks,
+    }
+
+
+def _header(bench: "_Bench") -> dict:
+    return {
+        "norm": bench.norm,
+        "eps": bench.eps,
+        "images": len(bench.x),
+        "clean_accuracy": share(bench.clean),
         "effort": asdict(bench.effort),
+    }
+
+
+def _nothing_to_attack(bench: "_Bench") -> dict:
+    reason = "no image is classified correctly: there is nothing to attack"
+    nothing = share(bench.clean)
+    return _header(bench) | {
+        "pgd": nothing,
+        "reported": nothing,
+        "tests": [_skipped(name, reason) for name in TITLES],
+        "alarms": [],
+        "right": {},
+        "surface": None,
+        "self_checks": [],
     }
 
 
@@ -147,11 +172,9 @@ class _Bench:
         self.model, self.x, self.y, self.effort = model, x, y, effort
         self.eps, self.norm = eps, norm
         self.clean = predict(model, x, effort.batch_size) == y
-        if not self.clean.any():
-            raise UserError("no image is classified correctly; there is nothing to attack")
         self.right: dict[str, Tensor] = {}
         self.checks: list[dict] = []
-        self.pgd = self.run("pgd", self.library(Attack("pgd", norm, eps, effort.steps)))
+        self.pgd = self.clean
 
     def library(self, attack: Attack) -> Callable:
         batch, seed = self.effort.batch_size, self.effort.seed

@@ -145,6 +145,23 @@ def masking_verdicts(records: Sequence[dict], norm: str) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("test")
 
 
+def alarms(records: Sequence[dict]) -> pd.DataFrame:
+    """A row a network and norm: the tests for masking that sound, and why."""
+    rows = {}
+    for record in records:
+        name = TITLES[record["defence"]] + ("" if record["ok"] else " (SELF-CHECK FAILED)")
+        for norm, found in record["norms"].items():
+            loud = [test for test in found["tests"] if test["verdict"] == "alarm"]
+            rows[name, _NORMS[norm]] = {
+                "alarms": ", ".join(test["title"] for test in loud) or "none",
+                "why": "; ".join(test["reason"] for test in loud),
+                "tests": sum(test["verdict"] != "skipped" for test in found["tests"]),
+            }
+    result = pd.DataFrame.from_dict(rows, orient="index")
+    result.index = pd.MultiIndex.from_tuples(result.index, names=["defence", "norm"])
+    return result
+
+
 # --- the detector -----------------------------------------------------------------------------
 
 

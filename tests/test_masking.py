@@ -193,9 +193,8 @@ def test_without_siblings_and_with_two_classes_tests_are_skipped():
     ("change", "named"),
     [
         ({"eps": 0.0}, "eps above 0, not 0"),
-        ({"norm": "l1"}, "under linf or l2, not 'l1'"),
+        ({"norm": "l1"}, "unknown norm 'l1'; known: linf, l2"),
         ({"reported": torch.ones(3, dtype=torch.bool)}, "3 reported verdicts for 5 images"),
-        ({"y": torch.full((5,), 2)}, "no image is classified correctly"),
     ],
 )
 def test_bad_input(change, named):
@@ -204,6 +203,14 @@ def test_bad_input(change, named):
     given |= {"eps": 0.1, "norm": "linf"} | change
     with pytest.raises(UserError, match=named):
         examine(plane, x, **given)
+
+
+def test_a_network_that_is_always_wrong_is_not_tested():
+    plane, x = Plane(torch.randn(25), classes=3), torch.rand(5, 1, 5, 5)
+    wrong = torch.full((5,), 2)
+    record = examine(plane, x, wrong, torch.ones(5, dtype=torch.bool), eps=0.1, norm="linf")
+    assert {test["verdict"] for test in record["tests"]} == {"skipped"}
+    assert json.loads(json.dumps(record, allow_nan=False)) == record and record["alarms"] == []
 
 
 def test_effort_has_limits():
