@@ -147,7 +147,9 @@ class Run(Arms):
         The methods below compute what they return, too; this one keeps all cores busy.
         """
         plan = self.plan(notebook)
-        stages = {"train": 0, "detection": 2, "features": 2, "masking": 2, "adaptive": 3}
+        stages = {"train": 0, "detection": 2, "features": 2, "adaptive": 3}
+        # AutoAttack waits for nothing; beside the tests for masking it fills the cores.
+        stages |= {"autoattack": 2, "masking": 2}
         for stage in range(4):
             self._complete([job for job in plan if stages.get(job.kind, 1) == stage], say)
 
