@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -96,8 +95,9 @@ def growing_eps(records: Sequence[dict], norm: str) -> Figure:
                 axis.plot([point["eps"] for point in points], values, "-o", ms=3, **style)
     axis.set(xscale="log", ylim=(-2, 102), xlabel=f"eps, {_NORM_TITLES[norm]}, in pixel units")
     axis.set_ylabel("accuracy under PGD (%)")
-    axis.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    budgets = sorted({float(x) for line in axis.lines for x in line.get_xdata()})
+    axis.set_xticks(budgets, [f"{eps:.3g}" for eps in budgets])
+    axis.minorticks_off()
     axis.legend(fontsize=8)
     return figure
 

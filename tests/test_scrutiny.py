@@ -17,7 +17,7 @@ from ldatlib.robustness import from_bits, predict, share
 
 NORMS = ("linf", "l2")
 TINY_SCRUTINY = TINY | {
-    "epochs": 2,
+    "epochs": 5,
     # Little is left there: the queries of Square are what takes time.
     "eps_l2": 1.5,
     "scrutiny_images": 10,
