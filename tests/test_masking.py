@@ -14,7 +14,7 @@ from ldatlib.masking import Effort, below, examine, some
 from ldatlib.models import NetworkConfig, build_network
 from ldatlib.robustness import Attack, evaluate, from_bits, predict, share
 
-TRAINING_EPS, DIGITS_EPS, IMAGES = 0.15, 0.22, 60
+TRAINING_EPS, DIGITS_EPS, IMAGES = 0.15, 0.22, 50
 EFFORT = Effort(steps=15, restarts=2, queries=400)
 
 
@@ -26,7 +26,7 @@ def trained(seed):
     model = build_network(config, *data.statistics())
     x, y = data.split("train")
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
-    epochs, steps = 8, len(x) // 64
+    epochs, steps = 7, len(x) // 64
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, epochs * steps)
     for _ in range(epochs):
         order = torch.randperm(len(x))
