@@ -125,6 +125,7 @@ def examine(
             return _nothing_to_attack(bench)
         bench.pgd = bench.run("pgd", bench.library(Attack("pgd", norm, eps, bench.effort.steps)))
         reported = reported.to(x.device) & bench.clean
+        bench.check_nothing()
         tests = [test(bench, reported) for test in _WHITE_BOX]
         tests += [_square(bench, reported), _transfer(bench, reported, siblings or {})]
         tests += [_growing_eps(bench), _rescaled(bench, reported), _gradients(bench)]
@@ -233,30 +234,44 @@ class _Bench:
 
         ``among``: only these images are attacked, and only they can be right.
         """
-        eps, rows = self.eps if eps is None else eps, self.clean if among is None else among
+        rows = self.clean if among is None else among
+        x_adv = self._found(attack, model, self.eps if eps is None else eps, rows)
+        return self._still(x_adv, rows)
+
+    def run(self, name: str, attack: Callable, model=None, among: Tensor | None = None) -> Tensor:
+        """As ``leaves``, in the ball itself: counted in the worst case, and checked."""
+        rows = self.clean if among is None else among
+        x_adv = self._found(attack, model, self.eps, rows)
+        self.right[name] = self._still(x_adv, rows)
+        key, delta = f"{self.norm} {name}", x_adv - self.x
+        size = l2_norm(delta) if self.norm == "l2" else delta.flatten(1).abs().amax(1)
+        excess = float(size.max()) - self.eps
+        passed = excess <= robustness.BALL_TOLERANCE and x_adv.min() >= 0 and x_adv.max() <= 1
+        check = {"name": f"{key}: inside the ball and [0,1]", "passed": bool(passed)}
+        self.checks.append(check | {"value": excess})
+        self.checks.append(robustness.finite_logits(self.model, x_adv, key))
+        again = rows & (predict(self.model, x_adv.flip(0), 37).flip(0) == self.y)
+        agreement = float((again == self.right[name]).float().mean())
+        check = {"name": f"{key}: other batches agree", "value": agreement}
+        self.checks.append(check | {"passed": agreement >= robustness.BATCH_AGREEMENT})
+        return self.right[name]
+
+    def _found(self, attack: Callable, model, eps: float, rows: Tensor) -> Tensor:
         x_adv = self.x.clone()
         if rows.any():
             found = attack(model or self.model, self.x[rows], self.y[rows]).detach()
             x_adv[rows] = inside(self.x[rows], found, eps, self.norm)
+        return x_adv
+
+    def _still(self, x_adv: Tensor, rows: Tensor) -> Tensor:
         return rows & (predict(self.model, x_adv, self.effort.batch_size) == self.y)
 
-    def run(self, name: str, attack: Callable, model=None, among: Tensor | None = None) -> Tensor:
-        """As ``leaves``, in the ball itself: counted in the worst case, and checked."""
-        found = []
-
-        def watched(model, x, y):
-            x_adv = attack(model, x, y).detach()
-            size = l2_norm(x_adv - x) if self.norm == "l2" else (x_adv - x).flatten(1).abs().amax(1)
-            found.append((float(size.max()), float(x_adv.min()), float(x_adv.max())))
-            return x_adv
-
-        self.right[name] = self.leaves(watched, model, among=among)
-        for size, low, high in found:
-            excess = size - self.eps
-            passed = excess <= robustness.BALL_TOLERANCE and low >= 0 and high <= 1
-            check = {"name": f"{self.norm} {name}: inside the ball and [0,1]", "passed": passed}
-            self.checks.append(check | {"value": excess})
-        return self.right[name]
+    def check_nothing(self) -> None:
+        """A budget of 0 gives the clean accuracy."""
+        left = self.leaves(self.library(Attack("pgd", self.norm, 0.0, 1)), eps=0.0)
+        check = {"name": f"{self.norm}: a budget of 0 gives the clean accuracy"}
+        check |= {"passed": torch.equal(left, self.clean), "value": float(left.float().mean())}
+        self.checks.append(check)
 
     def starts(self) -> Tensor:
         generator = torch.Generator(self.x.device).manual_seed(self.effort.seed)

@@ -66,6 +66,8 @@ def _autoattack(run: "Run", arm: "Arm", device: torch.device) -> dict:
         # Read back from the disk, in other batches than those of the attack.
         saved = load_tensors(path)[0]["x_adv"].to(device)
         checks.append(robustness.batch_agreement(model, saved, y, result.right, key))
+        clean = from_bits(result.record["clean_right"]).to(device)
+        checks.append(robustness.batch_agreement(model, x, y, clean, f"{norm} clean"))
         result.record["black_box"] = _black_box(result.record)
     return {
         "norms": norms,
@@ -232,6 +234,7 @@ def _adaptive(run: "Run", arm: "Arm", device: torch.device) -> dict:
                 checks.append(_inside(x, x_adv, eps, norm, key))
                 checks.append(robustness.finite_logits(model, x_adv, key))
                 checks.append(_at_least_ordinary(entry, cut, stored["sets"], norm, count, key))
+        checks.append(_nothing(model, x, y, norm))
         half[norm], more = _half_budget(run, model, x, y, norm)
         checks += more
     path = adaptive_path(run, arm)
@@ -249,6 +252,18 @@ def _adaptive(run: "Run", arm: "Arm", device: torch.device) -> dict:
         "adversarial": path.name,
         "self_checks": checks,
         "ok": all(check["passed"] for check in checks),
+    }
+
+
+def _nothing(model, x: Tensor, y: Tensor, norm: str) -> dict:
+    """A budget of 0 finds the images that are wrong and accepted as they are, and no other."""
+    cut, ball = detection.PAPER_THRESHOLD, {"eps": 0.0, "norm": norm, "num_steps": 1}
+    (still,) = adaptive.adaptive_attack(model, x, y, score="posterior", thresholds=[cut], **ball)
+    found, clean = (missed(_scored(model, images, y, "posterior"), cut) for images in (still, x))
+    return {
+        "name": f"{norm}: a budget of 0 gives the clean outcome",
+        "passed": torch.equal(found, clean),
+        "value": float(found.double().mean()),
     }
 
 

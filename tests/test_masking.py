@@ -147,6 +147,26 @@ def test_an_attack_that_follows_the_scale_is_noticed(networks, monkeypatch):
     assert masking._rescaled(bench, bench.clean)["misled"]
 
 
+def test_self_checks_notice_a_network_that_judges_by_the_batch():
+    """By its first image, here; and one whose logits are not finite."""
+
+    class Batchwise(Plane):
+        def forward(self, x):
+            return super().forward(x - x[:1] + 0.5)
+
+    w, x = torch.randn(25), torch.rand(40, 1, 5, 5)
+    for model, failing in (
+        (Batchwise(w, -0.5 * float(w.sum()), classes=3), "other batches agree"),
+        (Plane(w, -0.5 * float(w.sum()), classes=3, offset=float("nan")), "logits are finite"),
+    ):
+        y = predict(model, x)
+        bench = masking._Bench(model, x, y, 0.1, "linf", EFFORT)
+        bench.run("pgd", bench.library(Attack("pgd", "linf", 0.1, 5)))
+        passed = {check["name"]: check["passed"] for check in bench.checks}
+        assert passed[f"linf pgd: {failing}"] is False
+        assert passed["linf pgd: inside the ball and [0,1]"] is True
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("kind", LOGITS)
 def test_attacks_of_its_own_on_every_kind_of_logits(norm, kind):
