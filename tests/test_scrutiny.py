@@ -8,7 +8,7 @@ import torch
 from test_experiments import TINY
 from torch import nn
 
-from ldatlib import autoattack, load_model, report, tables_scrutiny
+from ldatlib import autoattack, claims, load_model, report, tables_scrutiny
 from ldatlib import scrutiny_jobs as jobs
 from ldatlib.experiments import open_run
 from ldatlib.figures_scrutiny import adaptive as adaptive_figure
@@ -219,6 +219,18 @@ def test_a_failed_check_turns_record_table_and_report_red(run, records):
     finally:
         job.path.write_text(good)
     assert report.self_checks(run).empty
+
+
+def test_report_and_claims_use_what_there_is(run, tmp_path):
+    shown = report.scrutiny(run)
+    assert len(shown) == 3 and all(len(frame) for frame in shown.values())
+    alarms = shown["Alarms for gradient masking"]
+    assert alarms.shape == (4, 3) and set(alarms.tests) == {12}
+    assert report.scrutiny(open_run("demo", TINY_SCRUTINY, tmp_path)) == {}
+    table = claims.claims(run).set_index("the paper says")["seen here"]
+    assert "linf: LDAT" in table["the same, AutoAttack and notebook 09 included"]
+    helps = table["the threshold helps (against an attack that knows it)"]
+    assert "l2: wrong without a threshold" in helps and "best ordinary attack" in helps
 
 
 def test_an_attack_on_the_detector_that_falls_behind_is_a_failed_check():
