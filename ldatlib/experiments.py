@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldatlib import files, records, robustness
+from ldatlib import files, records, robustness, scrutiny_jobs
 from ldatlib.arms import Arm, Arms
 from ldatlib.checkpoint import load_model
 from ldatlib.data import CIFAR, Dataset, load_dataset, outline
@@ -162,6 +162,12 @@ class Run(Arms):
                 arms = self.select_seed(self.arms())
             kinds = ("train", "whitebox", "features" if notebook == "06" else "detection")
             return [job for kind in kinds for job in self.jobs_of(kind, arms)]
+        if notebook == "09":
+            first = self.select_seed(self.arms())
+            kinds = ("whitebox", "detection", *scrutiny_jobs.SCRUTINY)
+            # The surrogate is a sibling that attacks are transferred from.
+            jobs = self.jobs_of("train", [*self.arms(), self.surrogates()[1]])
+            return jobs + [job for kind in kinds for job in self.jobs_of(kind, first)]
         return []
 
     def compute(self, notebook: str, say: Callable[[str], None] = print) -> None:
@@ -221,6 +227,22 @@ class Run(Arms):
         self.whitebox(arms, say)
         return self._ensure("detection", arms, say)
 
+    def autoattack(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """AutoAttack's standard ensemble in the profile's norms."""
+        self.train(arms, say)
+        return self._ensure("autoattack", arms, say)
+
+    def masking(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """Tests for gradient masking, against the worst case of Table 1."""
+        self.train([*self.arms(), self.surrogates()[1]], say)
+        self.whitebox(arms, say)
+        return self._ensure("masking", arms, say)
+
+    def adaptive(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """The detector under an attack that knows it, at every stored threshold."""
+        self.detection(arms, say)
+        return self._ensure("adaptive", arms, say)
+
     def _ensure(self, kind: str, arms: Sequence[Arm], say: Callable[[str], None]) -> list[dict]:
         jobs = self.jobs_of(kind, arms)
         self._complete(jobs, say)
@@ -271,7 +293,9 @@ class Run(Arms):
     def _products(self, kind: str, arm: Arm) -> tuple[Path, ...]:
         if kind == "train":
             return (self.checkpoint_path(arm), self.log_path(arm))
-        return (self.adversarial_path(arm),) if kind == "whitebox" else ()
+        if kind == "whitebox":
+            return (self.adversarial_path(arm),)
+        return scrutiny_jobs.products(self, kind, arm)
 
     def forget(self, job: Job) -> None:
         """Compute this job anew next time, an interrupted one from its beginning."""
@@ -281,6 +305,10 @@ class Run(Arms):
             last = self.checkpoint_path(job.arm)
             state = last.with_name(last.name.replace(".safetensors", ".state.safetensors"))
             state.unlink(missing_ok=True)
+        if job.kind == "autoattack":
+            # They are also the state from which an interrupted evaluation goes on.
+            for path in job.products:
+                path.unlink(missing_ok=True)
 
     def partial(self, kind: str, arm: Arm) -> Partial:
         """Where an evaluation of this run keeps what it has done so far."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 
+from ldatlib.attacks import NORMS
 from ldatlib.data import DATASETS
 from ldatlib.defences import DEFENCES
 from ldatlib.errors import UserError
@@ -95,6 +96,14 @@ class Profile:
     surrogate_depth: int = _number(18, 4, 1000, "its layers")
     surrogate_width: int = _number(128, 1, 4096, "its width")
     surrogate_stages: int = _number(4, 1, 6, "its stages")
+    scrutiny_images: int = _number(500, 2, 10**6, "09: test images that are attacked")
+    scrutiny_norms: tuple[str, ...] = _choice(
+        ("linf", "l2"), NORMS, "09: norms of AutoAttack, the tests for masking, the detector"
+    )
+    masking_restarts: int = _number(5, 1, 1000, "09: random starts of the tests for masking")
+    masking_queries: int = _number(1000, 1, 10**6, "09: queries of Square among those tests")
+    adaptive_steps: int = _number(40, 1, 10000, "09: each search of the attack on the detector")
+    adaptive_restarts: int = _number(1, 1, 1000, "09: its random starts, for every wrong class")
     ablations: str = _choice("paper", ("paper", "all"), "05: Table 3 and Fig. 6, or every switch")
     betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")
     tsne_images: int = _number(1000, 20, 10**5, "Fig. 7: images, each natural and adversarial")
@@ -134,6 +143,12 @@ _DEMO = Profile(
     sweep_eps=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0),
     sweep_steps=(1, 5, 10, 20, 40, 80),
     sweep_cw_steps=(5, 10, 20, 40),
+    # Half of a 95% interval is at most 9.6 points; AutoAttack is most of the demo's scrutiny.
+    scrutiny_images=100,
+    # LDAT defends an L2 ball; L-inf beside it doubles the time.
+    scrutiny_norms=("l2",),
+    masking_restarts=3,
+    adaptive_steps=25,
     surrogate_depth=8,
     surrogate_width=32,
     surrogate_stages=3,
@@ -174,6 +189,10 @@ PROFILES = {
         eval_images=400,
         saved_images=400,
         sweep_images=300,
+        scrutiny_images=400,
+        scrutiny_norms=("linf", "l2"),
+        masking_restarts=5,
+        adaptive_steps=40,
     ),
     "cifar10": _CIFAR10,
     "cifar100": replace(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ldatlib import tables_scrutiny
 from ldatlib.experiments import Run
 from ldatlib.files import read_json
 
@@ -27,11 +28,16 @@ _ITEMS = (
     ("Figure 7", "figures/fig7.png", "06", "t-SNE of the features"),
     ("Figure 8", "figures/fig8.png", "07", "likelihood histograms"),
     ("Figure 9", "figures/fig9.png", "08", "defence success with a threshold"),
+    ("Scrutiny", "tables/scrutiny.csv", "09", "AutoAttack and worst case; not in the paper"),
+    ("Scrutiny", "tables/masking.csv", "09", "tests for gradient masking; not in the paper"),
+    ("Scrutiny", "tables/adaptive.csv", "09", "an adaptive attack; not in the paper"),
+    ("Scrutiny", "figures/scrutiny.png", "09", "what AutoAttack leaves; not in the paper"),
+    ("Scrutiny", "figures/adaptive.png", "09", "what the detector misses; not in the paper"),
 )
 
 
 def inventory(run: Run, notebooks: Iterable[str]) -> pd.DataFrame:
-    """Every table and figure of the paper: made in this run, or why not."""
+    """Every table and figure of the paper, and the scrutiny: made in this run, or why not."""
     present = set(notebooks)
     rows = []
     for item, path, notebook, what in _ITEMS:
@@ -83,7 +89,34 @@ def self_checks(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["record", "check", "value"])
 
 
+def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
+    """Title -> table of what notebook 09 found; empty where it has not been run.
+
+    Of the defences whose records are all there: AutoAttack and the worst case; the alarms for
+    masking; the detector at the threshold that accepts 95%, ordinary against adaptive.
+    """
+    kinds = ("whitebox", "detection", "autoattack", "masking", "adaptive")
+    arms = run.select_seed(run.arms())
+    jobs = {kind: run.jobs_of(kind, arms) for kind in kinds}
+    made = [i for i in range(len(arms)) if all(jobs[kind][i].done for kind in kinds)]
+    if not made:
+        return {}
+    found = {kind: [read_json(jobs[kind][i].path) for i in made] for kind in kinds}
+    pairs = zip(found["masking"], found["adaptive"], strict=True)
+    others = {mask["defence"]: [mask, detector] for mask, detector in pairs}
+    table = tables_scrutiny.scrutiny(found["whitebox"], found["autoattack"], others)
+    detector = tables_scrutiny.adaptive_rows(found["adaptive"], found["detection"])
+    detector = detector[detector.threshold == tables_scrutiny.THRESHOLDS["accept_95"]]
+    return {
+        "AutoAttack and the worst case (%)": tables_scrutiny.scrutiny_for_reading(table),
+        "Alarms for gradient masking": tables_scrutiny.alarms(found["masking"]),
+        "The detector, ordinary against adaptive (%)": tables_scrutiny.adaptive_for_reading(
+            detector
+        ),
+    }
+
+
 def figures(run: Run) -> list[tuple[str, Path]]:
-    """Titles and files of the paper's figures that this run has made."""
+    """Titles and files of the figures of ``inventory`` that this run has made."""
     rows = [(f"{i}: {what}", run.root / path) for i, path, _, what in _ITEMS if path]
     return [(title, path) for title, path in rows if path.suffix == ".png" and path.is_file()]

@@ -114,9 +114,13 @@ def mcnemar(first: dict, second: dict, key: str) -> tuple[int, int, float]:
     Returns how many images only the first, and only the second, still has right, and the
     two-sided p-value. It speaks of these two networks, not of the two methods.
     """
+    return mcnemar_of(right_images(first, key), right_images(second, key))
+
+
+def mcnemar_of(a: Tensor, b: Tensor) -> tuple[int, int, float]:
+    """``mcnemar`` of two bool tensors [N]: the same images, right or wrong."""
     from scipy.stats import binomtest
 
-    a, b = right_images(first, key), right_images(second, key)
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     if only_first + only_second == 0:
         return 0, 0, 1.0
