@@ -13,6 +13,7 @@ from ldatlib import scrutiny_jobs as jobs
 from ldatlib.experiments import open_run
 from ldatlib.figures_scrutiny import adaptive as adaptive_figure
 from ldatlib.figures_scrutiny import growing_eps, scrutiny, surfaces
+from ldatlib.files import read_json, write_json
 from ldatlib.robustness import from_bits, predict, share
 
 NORMS = ("linf", "l2")
@@ -84,7 +85,7 @@ def test_saved_images_give_the_recorded_numbers(run, records):
 def test_an_interrupted_job_goes_on(run, monkeypatch):
     """The record is gone, the state is not: no attack runs twice."""
     (job,) = run.jobs_of("autoattack", run.arms()[:1])
-    before = json.loads(job.path.read_text())
+    before = read_json(job.path)
     kept = {path: path.read_bytes() for path in (job.path, *job.products)}
     job.path.unlink()
     monkeypatch.setattr(autoattack, "_run", lambda *_: pytest.fail("attacked again"))
@@ -206,10 +207,10 @@ def test_figures_are_drawn(records):
 def test_a_failed_check_turns_record_table_and_report_red(run, records):
     (job,) = run.jobs_of("adaptive", run.arms()[:1])
     good = job.path.read_text()
-    record = json.loads(good)
+    record = read_json(job.path)
     record["self_checks"][0]["passed"], record["ok"] = False, False
     try:
-        job.path.write_text(json.dumps(record))
+        write_json(job.path, record)
         failed = report.self_checks(run)
         assert failed.check.tolist() == [record["self_checks"][0]["name"]]
         red = {record["defence"]: [record]}
