@@ -20,11 +20,11 @@ class Counterparts:
     data: str
 
 
-def counterparts(dataset: str) -> Counterparts:
-    """Tables 2 and 5 for ``"cifar100"``; 1 and 4, on CIFAR-10, for everything else."""
-    return (
-        Counterparts(2, 5, "CIFAR-100") if dataset == "cifar100" else Counterparts(1, 4, "CIFAR-10")
-    )
+def counterparts(num_classes: int) -> Counterparts:
+    """Tables 2 and 5 for a hundred classes, as CIFAR-100 has; 1 and 4, on CIFAR-10, for others."""
+    if num_classes == 100:
+        return Counterparts(2, 5, "CIFAR-100")
+    return Counterparts(1, 4, "CIFAR-10")
 
 
 def table(number: int) -> pd.DataFrame:

@@ -12,13 +12,13 @@ from ldatlib import tables_scrutiny
 from ldatlib.experiments import Run
 from ldatlib.files import read_json
 
-# Item, its file (None: needs CIFAR-100), the notebook that makes it, what it shows.
+# Item, its file, the notebook that makes it, what it shows.
 _ITEMS = (
     ("Table 1", "tables/table1.csv", "03", "white-box robustness"),
-    ("Table 2", None, "03", "white-box robustness on CIFAR-100"),
+    ("Table 2", "tables/table2.csv", "03", "white-box robustness on CIFAR-100"),
     ("Table 3", "tables/table3.csv", "05", "sensitivity to beta"),
     ("Table 4", "tables/table4.csv", "04", "black-box robustness"),
-    ("Table 5", None, "04", "black-box robustness on CIFAR-100"),
+    ("Table 5", "tables/table5.csv", "04", "black-box robustness on CIFAR-100"),
     ("Figure 1", "figures/fig1.png", "01", "decision boundaries, measured in two dimensions"),
     ("Figure 2", "figures/fig2.png", "01", "feature clouds, measured in two dimensions"),
     ("Figure 3", "figures/fig3.png", "01", "attacks on a linear classifier"),
@@ -34,15 +34,21 @@ _ITEMS = (
     ("Scrutiny", "figures/scrutiny.png", "09", "what AutoAttack leaves; not in the paper"),
     ("Scrutiny", "figures/adaptive.png", "09", "what the detector misses; not in the paper"),
 )
+# Of the same attacks one table on CIFAR-100, one on everything else.
+_OTHER_DATA = {
+    True: {"Table 1": "cifar10", "Table 4": "cifar10"},
+    False: {"Table 2": "cifar100", "Table 5": "cifar100"},
+}
 
 
 def inventory(run: Run, notebooks: Iterable[str]) -> pd.DataFrame:
     """Every table and figure of the paper, and the scrutiny: made in this run, or why not."""
     present = set(notebooks)
+    elsewhere = _OTHER_DATA[run.dataset.num_classes == 100]
     rows = []
     for item, path, notebook, what in _ITEMS:
-        if path is None:
-            status = "not run in this profile: needs CIFAR-100 and WRN-28-10"
+        if item in elsewhere:
+            status = f"on other data: runner.py --profile {elsewhere[item]}"
         elif (run.root / path).is_file():
             status = path
         elif notebook in present:
@@ -118,5 +124,5 @@ def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
 
 def figures(run: Run) -> list[tuple[str, Path]]:
     """Titles and files of the figures of ``inventory`` that this run has made."""
-    rows = [(f"{i}: {what}", run.root / path) for i, path, _, what in _ITEMS if path]
+    rows = [(f"{i}: {what}", run.root / path) for i, path, _, what in _ITEMS]
     return [(title, path) for title, path in rows if path.suffix == ".png" and path.is_file()]

@@ -150,7 +150,7 @@ def test_a_red_record_is_seen(run):
 def test_inventory_names_what_is_missing(run, tmp_path):
     empty = report.inventory(open_run("demo", SETTINGS, tmp_path), ["01", "03"])
     assert isinstance(empty, pd.DataFrame) and len(empty) == 19
-    assert "CIFAR-100" in empty.loc["Table 2", "in this run"]
+    assert "--profile cifar100" in empty.loc["Table 2", "in this run"]
     assert "--only 03" in empty.loc["Table 1", "in this run"]
     assert len(empty.loc["Scrutiny"]) == 5
     (tmp_path / "figures").mkdir()

@@ -98,3 +98,10 @@ def test_footnotes_contradict_the_text(number, white_box):
     undefended = found["surrogate_as_text"].eq("undefended")
     assert lost[undefended].gt(0).all(axis=None) and lost[undefended].lt(4).all(axis=None)
     assert lost[~undefended].gt(14).all(axis=None)
+
+
+def test_a_hundred_classes_stand_beside_cifar_100():
+    ten, hundred = paper.counterparts(10), paper.counterparts(100)
+    assert (ten.white_box, ten.black_box, ten.data) == (1, 4, "CIFAR-10")
+    assert (hundred.white_box, hundred.black_box, hundred.data) == (2, 5, "CIFAR-100")
+    assert len(paper.table(2)) == 5 and "surrogate_as_text" in paper.table(5)
