@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldatlib.errors import UserError
 from ldatlib.models import Classifier
 from ldatlib.robustness import wilson_interval
 
@@ -99,9 +100,18 @@ def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[
 
 
 def numbers(points: Cloud, seed: int = 0) -> dict[str, float]:
-    """Everything notebook 06 prints beside the picture."""
+    """Everything notebook 06 prints beside the picture.
+
+    Raises ``UserError`` where there are too few images to speak of classes.
+    """
     from sklearn.metrics import silhouette_score
 
+    classes = len(np.unique(points.y))
+    if not 2 <= classes < len(points.y):
+        raise UserError(
+            f"{len(points.y)} images of {classes} classes are too few for a silhouette; raise "
+            "tsne_images, saved_images and eval_images"
+        )
     value, low, high = probe(points.natural, points.adversarial, seed)
     return {
         **distances(points),

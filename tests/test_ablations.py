@@ -7,6 +7,7 @@ import torch
 from test_experiments import TINY, silent
 
 from ldatlib import claims, feature_space, report, tables
+from ldatlib.errors import UserError
 from ldatlib.experiments import open_run
 from ldatlib.robustness import from_bits
 
@@ -157,3 +158,9 @@ def test_inventory_names_what_is_missing(run, tmp_path):
     (tmp_path / "figures" / "fig4.png").write_bytes(b"")
     made = report.inventory(open_run("demo", SETTINGS, tmp_path), ["01", "03"])
     assert made.loc["Figure 4", "in this run"] == "figures/fig4.png"
+
+
+def test_too_few_images_for_a_silhouette_are_named():
+    points = feature_space.Cloud(np.eye(4), np.eye(4), np.arange(4))
+    with pytest.raises(UserError, match="4 images of 4 classes are too few"):
+        feature_space.numbers(points)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ldatlib import paper
+
 PAPER = Path(__file__).resolve().parents[1] / "data" / "paper"
 DEFENCES = ["standard", "trades", "mart", "lbgat", "ldat"]
 WHITE_BOX = [

@@ -331,6 +331,7 @@ def test_record(plane, x, y):
         "steps": 40,
         "step_size": 0.0075,
         "cw_step_size": 0.01,
+        "targets": 0,
     }
     assert set(record["worst_case"]) == {"linf", "l2"} and record["ok"]
 

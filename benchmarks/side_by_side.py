@@ -1,0 +1,74 @@
+"""Time candidates side by side, in one process and in turns, so that a noisy machine is fair.
+
+Every round times each candidate once, in an order that changes; what counts is the median over
+rounds of the ratio within a round. Nothing here has a threshold.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from datetime import date
+
+import torch
+
+from ldatlib.records import provenance
+
+
+def parser(about: str) -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=about)
+    result.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    result.add_argument("--threads", type=int, default=torch.get_num_threads())
+    result.add_argument("--rounds", type=int, default=5)
+    result.add_argument("--quick", action="store_true", help="small sizes: does it run?")
+    return result
+
+
+def begin(options: argparse.Namespace) -> torch.device:
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    source = provenance(device)
+    libraries = ", ".join(f"{k} {v}" for k, v in source["libraries"].items() if v)
+    print(f"{date.today()}, {source['device']}, {source['threads']} threads, {libraries}")
+    print(f"Python {platform.python_version()}, revision {(source['revision'] or 'none')[:10]}\n")
+    return device
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    wait()
+    started = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - started
+
+
+def measure(
+    candidates: dict[str, Callable[[], object]], device: torch.device, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each candidate in each round, after one round that does not count."""
+    for work in candidates.values():
+        work()
+    result = {name: [] for name in candidates}
+    for number in range(rounds):
+        names = list(candidates)
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            result[name].append(_seconds(candidates[name], device))
+    return result
+
+
+def table(seconds: dict[str, list[float]], against: str, images: int) -> None:
+    """A row a candidate: median seconds, images a second, and the ratio to ``against``."""
+    print(f"| what | seconds | images/s | ratio to {against} |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, values in seconds.items():
+        pairs = zip(values, seconds[against], strict=True)
+        ratio = statistics.median(own / other for own, other in pairs)
+        median = statistics.median(values)
+        print(f"| {name} | {median:.3f} | {images / median:.1f} | {ratio:.3f} |")
+    print()
