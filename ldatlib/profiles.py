@@ -219,8 +219,8 @@ PROFILES = {
     "cifar10-small": replace(
         _CIFAR10,
         name="cifar10-small",
-        title="CIFAR-10 on two cores, overnight",
-        # A narrow network behind a stem of stride 2: docs/profiles.md has the measurement.
+        title="CIFAR-10 with a narrow network, for two cores",
+        # Behind a stem of stride 2: the fastest of the networks tried (docs/profiles.md).
         depth=10,
         width=32,
         stem_stride=2,
