@@ -17,8 +17,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT))
 
-from ldatlib.commands import UNFINISHED, parse_duration  # noqa: E402
-from ldatlib.errors import OutOfTime, UserError  # noqa: E402
+from ldatlib.commands import ended, parse_duration  # noqa: E402
+from ldatlib.errors import UserError  # noqa: E402
 
 NOTEBOOKS = PROJECT / "notebooks"
 REPORT = "10"
@@ -47,13 +47,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     try:
-        return run(options)
-    except OutOfTime as stop:
-        print(f"{stop}; the same command goes on from there", flush=True)
-        return UNFINISHED
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return ended(lambda: run(options))
     except KeyboardInterrupt:
         # The client's unfinished tasks would print the kernel's traceback on the way out.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -8,7 +8,7 @@ from ldatlib.defences import TITLES, make_defence
 from ldatlib.errors import UserError
 from ldatlib.models import NetworkConfig
 from ldatlib.profiles import Profile
-from ldatlib.trainer import TrainConfig
+from ldatlib.train_config import TrainConfig
 
 _SWITCHES = {
     "lambda constant": {"lambda_schedule": "constant"},

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ldatlib.attack_methods import PACKAGE_NORMS
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors
@@ -31,7 +32,6 @@ TITLES = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": 
 # The fewest classes for which an attack is defined: the targeted DLR loss divides by the gap
 # between the largest logit and the mean of the third and the fourth.
 FEWEST_CLASSES = {"apgd-t": 4}
-_PACKAGE_NORMS = {"linf": "Linf", "l2": "L2"}
 _MOST_TARGETS = 9
 
 
@@ -166,7 +166,7 @@ def _run(model, x, y, name, tensors, settings) -> None:
 
     package = AutoAttack(
         model,
-        norm=_PACKAGE_NORMS[settings["norm"]],
+        norm=PACKAGE_NORMS[settings["norm"]],
         eps=settings["eps"],
         seed=settings["seed"],
         version="standard",

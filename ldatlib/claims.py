@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ldatlib import detection, tables_scrutiny
+from ldatlib.attack_methods import METHODS
 from ldatlib.defences import TITLES
 from ldatlib.experiments import Run
 from ldatlib.files import read_json
-from ldatlib.robustness import METHODS, share, wilson_interval
+from ldatlib.robustness import share, wilson_interval
 from ldatlib.tables import column_title, mcnemar, mcnemar_of, right_images
 
 

@@ -62,9 +62,22 @@ def _open(options: argparse.Namespace):
     return open_run(options.profile, overrides, options.out, jobs=1, deadline=deadline)
 
 
+def ended(work: Callable[[], int]) -> int:
+    """The exit status of ``work``, with one line for whatever a user is meant to read."""
+    try:
+        return work()
+    except OutOfTime as stop:
+        print(f"{stop}; the same command goes on from there", flush=True)
+        return UNFINISHED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
 def _run(parser: argparse.ArgumentParser, argv, work: Callable) -> int:
     options = parser.parse_args(argv)
-    try:
+
+    def chosen() -> int:
         run = _open(options)
         if options.list:
             run.plan_without_data()
@@ -72,15 +85,11 @@ def _run(parser: argparse.ArgumentParser, argv, work: Callable) -> int:
             return 0
         if not options.arm:
             raise UserError("name what to train or evaluate: --arm ldat (--list names all)")
-        arm = run.find_arm(options.arm, options.seed)
-        work(run, arm, options)
+        work(run, run.find_arm(options.arm, options.seed), options)
         return 0
-    except OutOfTime as stop:
-        print(f"{stop}; the same command goes on from there", flush=True)
-        return UNFINISHED
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    try:
+        return ended(chosen)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from what was kept", file=sys.stderr)
         return 130

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ldatlib.attack_methods import METHODS
 from ldatlib.errors import UserError
-from ldatlib.robustness import METHODS, from_bits, share
+from ldatlib.robustness import from_bits, share
 
 SCORES = {"posterior": "largest posterior", "log_likelihood": "log-likelihood log p(f)"}
 PAPER_THRESHOLD = 0.6

@@ -25,8 +25,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldatlib import files, records, robustness, scrutiny_jobs
+from ldatlib import files, records, scrutiny_jobs
 from ldatlib.arms import Arm, Arms
+from ldatlib.attack_methods import Attack, table1_attacks
 from ldatlib.checkpoint import load_model
 from ldatlib.data import CIFAR, Dataset, load_dataset, outline
 from ldatlib.errors import MissingDataError, OutOfTime, UserError
@@ -36,7 +37,6 @@ from ldatlib.jobs import KINDS
 from ldatlib.models import Classifier
 from ldatlib.partial import Partial
 from ldatlib.profiles import Profile, load_profile
-from ldatlib.robustness import Attack
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -285,30 +285,17 @@ class Run(Arms):
                 arm,
                 self._record_path(kind, arm),
                 KINDS[kind].flops(self, arm),
-                self._products(kind, arm),
+                KINDS[kind].products(self, arm),
             )
             for arm in arms
         ]
-
-    def _products(self, kind: str, arm: Arm) -> tuple[Path, ...]:
-        if kind == "train":
-            return (self.checkpoint_path(arm), self.log_path(arm))
-        if kind == "whitebox":
-            return (self.adversarial_path(arm),)
-        return scrutiny_jobs.products(self, kind, arm)
 
     def forget(self, job: Job) -> None:
         """Compute this job anew next time, an interrupted one from its beginning."""
         job.path.unlink(missing_ok=True)
         self.partial(job.kind, job.arm).clear()
-        if job.kind == "train":
-            last = self.checkpoint_path(job.arm)
-            state = last.with_name(last.name.replace(".safetensors", ".state.safetensors"))
-            state.unlink(missing_ok=True)
-        if job.kind == "autoattack":
-            # They are also the state from which an interrupted evaluation goes on.
-            for path in job.products:
-                path.unlink(missing_ok=True)
+        for path in KINDS[job.kind].states(self, job.arm):
+            path.unlink(missing_ok=True)
 
     def partial(self, kind: str, arm: Arm) -> Partial:
         """Where an evaluation of this run keeps what it has done so far."""
@@ -358,7 +345,7 @@ class Run(Arms):
 
     def table1_attacks(self) -> tuple[Attack, ...]:
         p = self.profile
-        return robustness.table1_attacks(
+        return table1_attacks(
             p.eps_linf,
             p.eps_l2,
             steps=p.steps,

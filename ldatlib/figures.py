@@ -13,8 +13,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ldatlib.attack_methods import METHODS
 from ldatlib.defences import TITLES
-from ldatlib.robustness import METHODS
 
 # Colour-blind safe; the undefended network recedes, LDAT stands out.
 _COLOURS = {

@@ -7,16 +7,18 @@ gives it its key, its header and its place on the disk.
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ldatlib import detection, feature_space, robustness
+from ldatlib.attack_methods import Attack
 from ldatlib.checkpoint import load_model
 from ldatlib.files import load_tensors, save_tensors
 from ldatlib.models import NetworkConfig, build_network
-from ldatlib.robustness import Attack
-from ldatlib.trainer import Storage, train
+from ldatlib.train_config import Storage
+from ldatlib.trainer import state_path, train
 
 if TYPE_CHECKING:
     from ldatlib.arms import Arm
@@ -33,6 +35,10 @@ class Kind:
     flops: Callable[["Run", "Arm"], float]
     # Jobs of a lower stage come first: later ones are made from them.
     stage: int = 1
+    # Files beside the record: without them the job is not done.
+    products: Callable[["Run", "Arm"], tuple[Path, ...]] = lambda run, arm: ()
+    # Files from which an interrupted job goes on, beside ``Run.partial``.
+    states: Callable[["Run", "Arm"], tuple[Path, ...]] = lambda run, arm: ()
 
 
 def _train(run: "Run", arm: "Arm", device: torch.device) -> dict:
@@ -375,12 +381,21 @@ KINDS = {
         lambda run, arm: 12 * run.profile.saved_images * _side_flops(run, arm),
         stage=2,
     ),
-    "train": Kind(_train, _train_line, lambda run: {}, _train_flops, stage=0),
+    "train": Kind(
+        _train,
+        _train_line,
+        lambda run: {},
+        _train_flops,
+        stage=0,
+        products=lambda run, arm: (run.checkpoint_path(arm), run.log_path(arm)),
+        states=lambda run, arm: (state_path(run.checkpoint_path(arm)),),
+    ),
     "whitebox": Kind(
         _whitebox,
         _whitebox_line,
         _whitebox_settings,
         lambda run, arm: _attack_flops(run, arm, run.table1_attacks(), run.profile.eval_images),
+        products=lambda run, arm: (run.adversarial_path(arm),),
     ),
     "sweep_eps": _sweep_kind(_eps_attacks, "budgets"),
     "sweep_steps": _sweep_kind(_steps_attacks, "iterations"),

@@ -16,17 +16,18 @@ should leave (images right although the ball holds every image; images without a
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldatlib import robustness
-from ldatlib.ascent import ascend, inside, margins, random_start
+from ldatlib.ascent import ascend, margins, random_start
+from ldatlib.attack_methods import Attack
 from ldatlib.attacks import NORMS, frozen, l2_norm, per_image, unit_direction
 from ldatlib.errors import UserError
-from ldatlib.robustness import Attack, predict, run_attack, share, to_bits
+from ldatlib.masking_bench import Bench, Effort
+from ldatlib.robustness import BATCH_AGREEMENT, share, to_bits
 
 ABOUT_NONE = 0.01
 # Libraries add 1e-12 to the norm before they divide by it: a shorter gradient moves nothing.
@@ -51,22 +52,6 @@ TITLES = {
     "gradients": "gradient norms",
     "surface": "loss along the gradient",
 }
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How hard the tests try. ``steps`` as in Table 1; ``queries`` are Square's."""
-
-    steps: int = 40
-    restarts: int = 3
-    queries: int = 1000
-    batch_size: int = 128
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in ("steps", "restarts", "queries", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 def below(right: Tensor, reference: Tensor) -> bool:
@@ -120,7 +105,7 @@ def examine(
     if len(reported) != len(x):
         raise UserError(f"{len(reported)} reported verdicts for {len(x)} images")
     with frozen(model), torch.random.fork_rng():
-        bench = _Bench(model, x, y, eps, norm, effort or Effort())
+        bench = Bench(model, x, y, eps, norm, effort or Effort())
         if not bench.clean.any():
             return _nothing_to_attack(bench)
         bench.pgd = bench.run("pgd", bench.library(Attack("pgd", norm, eps, bench.effort.steps)))
@@ -142,7 +127,7 @@ def examine(
     }
 
 
-def _header(bench: "_Bench") -> dict:
+def _header(bench: Bench) -> dict:
     return {
         "norm": bench.norm,
         "eps": bench.eps,
@@ -152,7 +137,7 @@ def _header(bench: "_Bench") -> dict:
     }
 
 
-def _nothing_to_attack(bench: "_Bench") -> dict:
+def _nothing_to_attack(bench: Bench) -> dict:
     reason = "no image is classified correctly: there is nothing to attack"
     nothing = share(bench.clean)
     return _header(bench) | {
@@ -164,118 +149,6 @@ def _nothing_to_attack(bench: "_Bench") -> dict:
         "surface": None,
         "self_checks": [],
     }
-
-
-class _Bench:
-    """A network, its images, and what each attack on the ball has left right."""
-
-    def __init__(self, model, x, y, eps, norm, effort):
-        self.model, self.x, self.y, self.effort = model, x, y, effort
-        self.eps, self.norm = eps, norm
-        self.clean = predict(model, x, effort.batch_size) == y
-        self.right: dict[str, Tensor] = {}
-        self.checks: list[dict] = []
-        self.pgd = self.clean
-
-    def library(self, attack: Attack) -> Callable:
-        batch, seed = self.effort.batch_size, self.effort.seed
-        return lambda model, x, y: run_attack(model, x, y, attack, batch_size=batch, seed=seed)
-
-    def apgd(self, loss: str, restarts: int) -> Callable:
-        from pyautoattack.autopgd_base import APGDAttack
-
-        def attack(model, x, y):
-            search = APGDAttack(
-                model,
-                n_iter=self.effort.steps,
-                n_restarts=restarts,
-                norm={"linf": "Linf", "l2": "L2"}[self.norm],
-                eps=self.eps,
-                seed=self.effort.seed,
-                loss=loss,
-                device=x.device,
-                logger=robustness._QUIET,
-            )
-            return search.perturb(x, y)
-
-        return self.batched(attack)
-
-    def ascent(self, value: Callable, restarts: int) -> Callable:
-        """``value(logits, y) -> [n]``, maximised from random starts until the class flips."""
-
-        def attack(model, x, y):
-            generator = torch.Generator(x.device).manual_seed(self.effort.seed)
-            found, done = x.clone(), torch.zeros_like(y, dtype=torch.bool)
-            for _ in range(restarts):
-                start = random_start(x, self.eps, self.norm, generator)
-                rows = (~done).nonzero().squeeze(1)
-
-                def objective(images, within, rows=rows):
-                    logits, labels = model(images), y[rows[within]]
-                    return value(logits, labels), margins(logits, labels)
-
-                ball = {"eps": self.eps, "norm": self.norm, "num_steps": self.effort.steps}
-                images, merit = ascend(objective, x[rows], start=start[rows], goal=0, **ball)
-                found[rows], done[rows] = images, merit > 0
-            return found
-
-        return self.batched(attack)
-
-    def batched(self, attack: Callable) -> Callable:
-        def all_of(model, x, y):
-            size = self.effort.batch_size
-            parts = zip(x.split(size), y.split(size), strict=True)
-            return torch.cat([attack(model, *part) for part in parts])
-
-        return all_of
-
-    def leaves(self, attack: Callable, model=None, eps=None, among: Tensor | None = None) -> Tensor:
-        """Images right before and after; the attack sees ``model``, this network is asked.
-
-        ``among``: only these images are attacked, and only they can be right.
-        """
-        rows = self.clean if among is None else among
-        x_adv = self._found(attack, model, self.eps if eps is None else eps, rows)
-        return self._still(x_adv, rows)
-
-    def run(self, name: str, attack: Callable, model=None, among: Tensor | None = None) -> Tensor:
-        """As ``leaves``, in the ball itself: counted in the worst case, and checked."""
-        rows = self.clean if among is None else among
-        x_adv = self._found(attack, model, self.eps, rows)
-        self.right[name] = self._still(x_adv, rows)
-        key, delta = f"{self.norm} {name}", x_adv - self.x
-        size = l2_norm(delta) if self.norm == "l2" else delta.flatten(1).abs().amax(1)
-        excess = float(size.max()) - self.eps
-        passed = excess <= robustness.BALL_TOLERANCE and x_adv.min() >= 0 and x_adv.max() <= 1
-        check = {"name": f"{key}: inside the ball and [0,1]", "passed": bool(passed)}
-        self.checks.append(check | {"value": excess})
-        self.checks.append(robustness.finite_logits(self.model, x_adv, key))
-        again = rows & (predict(self.model, x_adv.flip(0), 37).flip(0) == self.y)
-        agreement = float((again == self.right[name]).float().mean())
-        check = {"name": f"{key}: other batches agree", "value": agreement}
-        self.checks.append(check | {"passed": agreement >= robustness.BATCH_AGREEMENT})
-        return self.right[name]
-
-    def _found(self, attack: Callable, model, eps: float, rows: Tensor) -> Tensor:
-        x_adv = self.x.clone()
-        if rows.any():
-            found = attack(model or self.model, self.x[rows], self.y[rows]).detach()
-            x_adv[rows] = inside(self.x[rows], found, eps, self.norm)
-        return x_adv
-
-    def _still(self, x_adv: Tensor, rows: Tensor) -> Tensor:
-        return rows & (predict(self.model, x_adv, self.effort.batch_size) == self.y)
-
-    def check_nothing(self) -> None:
-        """A budget of 0 gives the clean accuracy."""
-        left = self.leaves(self.library(Attack("pgd", self.norm, 0.0, 1)), eps=0.0)
-        check = {"name": f"{self.norm}: a budget of 0 gives the clean accuracy"}
-        check |= {"passed": torch.equal(left, self.clean), "value": float(left.float().mean())}
-        self.checks.append(check)
-
-    def starts(self) -> Tensor:
-        generator = torch.Generator(self.x.device).manual_seed(self.effort.seed)
-        return random_start(self.x, self.eps, self.norm, generator)
 
 
 def _percent(right: Tensor) -> str:
@@ -306,12 +179,12 @@ def _against(name: str, right: Tensor, reported: Tensor, rival: Tensor | None, w
     return _test(name, misled, overstated, reason, **numbers, **more)
 
 
-def _restarts(bench: _Bench, reported: Tensor) -> dict:
+def _restarts(bench: Bench, reported: Tensor) -> dict:
     right = bench.run("restarts", bench.apgd("ce", bench.effort.restarts))
     return _against("restarts", right, reported, None, "", pgd=share(bench.pgd))
 
 
-def _dlr(bench: _Bench, reported: Tensor) -> dict:
+def _dlr(bench: Bench, reported: Tensor) -> dict:
     with torch.no_grad():
         classes = bench.model(bench.x[:1]).shape[1]
     if classes < 3:
@@ -320,12 +193,12 @@ def _dlr(bench: _Bench, reported: Tensor) -> dict:
     return _against("dlr", right, reported, bench.right["restarts"], "CE with as many restarts")
 
 
-def _margin(bench: _Bench, reported: Tensor) -> dict:
+def _margin(bench: Bench, reported: Tensor) -> dict:
     right = bench.run("margin", bench.ascent(margins, bench.effort.restarts))
     return _against("margin", right, reported, bench.right["restarts"], "CE with as many restarts")
 
 
-def _targeted(bench: _Bench, reported: Tensor) -> dict:
+def _targeted(bench: Bench, reported: Tensor) -> dict:
     """One search a class: more effort than PGD, so it speaks of the worst case alone."""
     with torch.no_grad():
         classes = bench.model(bench.x[:1]).shape[1]
@@ -353,7 +226,7 @@ def _targeted(bench: _Bench, reported: Tensor) -> dict:
     return _against("targeted", right, reported, None, "", targets=classes - 1)
 
 
-def _step_size(bench: _Bench, reported: Tensor) -> dict:
+def _step_size(bench: Bench, reported: Tensor) -> dict:
     tried = {}
     for factor in STEP_SIZES:
         spec = Attack("pgd", bench.norm, bench.eps, bench.effort.steps, factor * bench.eps)
@@ -363,7 +236,7 @@ def _step_size(bench: _Bench, reported: Tensor) -> dict:
     return _against("step_size", tried[name], reported, bench.pgd, "PGD", sweep=sweep)
 
 
-def _iterations(bench: _Bench, reported: Tensor) -> dict:
+def _iterations(bench: Bench, reported: Tensor) -> dict:
     spec = Attack("pgd", bench.norm, bench.eps, 10 * bench.effort.steps)
     # What PGD has fooled is fooled; the others are attacked for longer.
     right = bench.run("iterations", bench.library(spec), among=bench.pgd)
@@ -374,13 +247,13 @@ def _iterations(bench: _Bench, reported: Tensor) -> dict:
 _WHITE_BOX = (_restarts, _dlr, _margin, _targeted, _step_size, _iterations)
 
 
-def _square(bench: _Bench, reported: Tensor) -> dict:
+def _square(bench: Bench, reported: Tensor) -> dict:
     spec = Attack("square", bench.norm, bench.eps, bench.effort.queries)
     right = bench.run("square", bench.library(spec))
     return _against("square", right, reported, bench.pgd, "PGD", queries=spec.steps)
 
 
-def _transfer(bench: _Bench, reported: Tensor, siblings: dict[str, nn.Module]) -> dict:
+def _transfer(bench: Bench, reported: Tensor, siblings: dict[str, nn.Module]) -> dict:
     if not siblings:
         return _skipped("transfer", "there is no sibling network in this run")
     spec = Attack("pgd", bench.norm, bench.eps, bench.effort.steps)
@@ -398,7 +271,7 @@ def _skipped(name: str, reason: str) -> dict:
     return _test(name, False, False, reason) | {"verdict": "skipped"}
 
 
-def _growing_eps(bench: _Bench) -> dict:
+def _growing_eps(bench: Bench) -> dict:
     """PGD on ever larger balls, until the last holds every image there is."""
     pixels = bench.x[0].numel()
     limit = 1.0 if bench.norm == "linf" else math.sqrt(pixels)
@@ -427,7 +300,7 @@ class _Scaled(nn.Module):
         return self.scale * self.model(x)
 
 
-def _rescaled(bench: _Bench, reported: Tensor) -> dict:
+def _rescaled(bench: Bench, reported: Tensor) -> dict:
     """Logits times a number: the same classifier, so nothing real can change.
 
     DLR and margin are blind to the scale and must leave the same images. The cross-entropy is
@@ -454,7 +327,7 @@ def _rescaled(bench: _Bench, reported: Tensor) -> dict:
         for name, by_scale in left.items()
         if name != "ce"
     }
-    moved = min(same.values()) < robustness.BATCH_AGREEMENT
+    moved = min(same.values()) < BATCH_AGREEMENT
     scale = min(SCALES, key=lambda s: int(left["ce"][s].sum()))
     overstated = below(left["ce"][scale], worst)
     reason = (
@@ -470,7 +343,7 @@ def _rescaled(bench: _Bench, reported: Tensor) -> dict:
     return _test("rescaled", moved, overstated, reason, **numbers)
 
 
-def _gradient(bench: _Bench, images: Tensor, loss: Callable) -> Tensor:
+def _gradient(bench: Bench, images: Tensor, loss: Callable) -> Tensor:
     parts = []
     size = bench.effort.batch_size
     for part, labels in zip(images.split(size), bench.y[bench.clean].split(size), strict=True):
@@ -484,7 +357,7 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def _gradients(bench: _Bench) -> dict:
+def _gradients(bench: Bench) -> dict:
     """Length of the input gradient where PGD starts; too short a one moves nothing."""
     starts = bench.starts()[bench.clean]
     numbers, gone = {}, {}
@@ -501,7 +374,7 @@ def _gradients(bench: _Bench) -> dict:
     return _test("gradients", any(some(g) for g in gone.values()), False, reason, **numbers)
 
 
-def _surface(bench: _Bench) -> tuple[dict, dict]:
+def _surface(bench: Bench) -> tuple[dict, dict]:
     """The margin on the plane of the gradient and of a random direction, the mean over images.
 
     A step of a quarter of the budget along the gradient must raise the margin, and more than one

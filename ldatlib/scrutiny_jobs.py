@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ldatlib import adaptive, autoattack, detection, masking, robustness
-from ldatlib.attacks import l2_norm
+from ldatlib.attack_methods import Attack
 from ldatlib.errors import OutOfTime
 from ldatlib.files import load_tensors, save_tensors
 from ldatlib.jobs import KINDS, Kind, forward_flops
-from ldatlib.robustness import Attack, from_bits, share, to_bits
+from ldatlib.robustness import from_bits, share, to_bits
 
 if TYPE_CHECKING:
     from ldatlib.arms import Arm
@@ -32,14 +32,6 @@ def _images(run: "Run") -> int:
 
 def _side_flops(run: "Run", arm: "Arm") -> float:
     return forward_flops(arm.config.network, run.dataset.images["train"].shape[-1])
-
-
-def _inside(x: Tensor, x_adv: Tensor, eps: float, norm: str, key: str) -> dict:
-    delta = x_adv - x
-    size = l2_norm(delta) if norm == "l2" else delta.flatten(1).abs().amax(1)
-    excess = float(size.max()) - eps
-    passed = excess <= robustness.BALL_TOLERANCE and x_adv.min() >= 0 and x_adv.max() <= 1
-    return {"name": f"{key}: inside the ball and [0,1]", "passed": bool(passed), "value": excess}
 
 
 # --- AutoAttack -------------------------------------------------------------------------------
@@ -67,7 +59,7 @@ def _autoattack(run: "Run", arm: "Arm", device: torch.device) -> dict:
         )
         norms[norm] = result.record
         key = f"{norm} AutoAttack"
-        checks.append(_inside(x, result.x_adv, eps, norm, key))
+        checks.append(robustness.inside_ball(x, result.x_adv, eps, norm, key))
         checks.append(robustness.finite_logits(model, result.x_adv, key))
         # Read back from the disk, in other batches than those of the attack.
         saved = load_tensors(path)[0]["x_adv"].to(device)
@@ -237,7 +229,7 @@ def _adaptive(run: "Run", arm: "Arm", device: torch.device) -> dict:
                 entry = _scored(model, x_adv, y, score)
                 entries[norm][score][name] = {"cut": cut, **entry}
                 tensors[key] = x_adv
-                checks.append(_inside(x, x_adv, eps, norm, key))
+                checks.append(robustness.inside_ball(x, x_adv, eps, norm, key))
                 checks.append(robustness.finite_logits(model, x_adv, key))
                 checks.append(_at_least_ordinary(entry, cut, stored["sets"], norm, count, key))
         checks.append(_nothing(model, x, y, norm))
@@ -352,19 +344,30 @@ def _adaptive_flops(run: "Run", arm: "Arm") -> float:
     return _images(run) * len(p.scrutiny_norms) * passes * _side_flops(run, arm)
 
 
-def products(run: "Run", kind: str, arm: "Arm") -> tuple[Path, ...]:
-    """Files beside the record of a job of this module."""
-    if kind == "autoattack":
-        return tuple(autoattack_path(run, arm, norm) for norm in run.profile.scrutiny_norms)
-    return (adaptive_path(run, arm),) if kind == "adaptive" else ()
+def _autoattack_paths(run: "Run", arm: "Arm") -> tuple[Path, ...]:
+    return tuple(autoattack_path(run, arm, norm) for norm in run.profile.scrutiny_norms)
 
 
 SCRUTINY = {
     # AutoAttack waits for nothing; beside the tests for masking it fills the cores.
     "autoattack": Kind(
-        _autoattack, _autoattack_line, _autoattack_settings, _autoattack_flops, stage=2
+        _autoattack,
+        _autoattack_line,
+        _autoattack_settings,
+        _autoattack_flops,
+        stage=2,
+        products=_autoattack_paths,
+        # Its images are also the state from which an interrupted evaluation goes on.
+        states=_autoattack_paths,
     ),
     "masking": Kind(_masking, _masking_line, _masking_settings, _masking_flops, stage=2),
-    "adaptive": Kind(_adaptive, _adaptive_line, _adaptive_settings, _adaptive_flops, stage=3),
+    "adaptive": Kind(
+        _adaptive,
+        _adaptive_line,
+        _adaptive_settings,
+        _adaptive_flops,
+        stage=3,
+        products=lambda run, arm: (adaptive_path(run, arm),),
+    ),
 }
 KINDS.update(SCRUTINY)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ldatlib import paper
 from ldatlib.arms import Arm
+from ldatlib.attack_methods import METHODS
 from ldatlib.defences import TITLES
-from ldatlib.robustness import METHODS, from_bits
+from ldatlib.robustness import from_bits
 
 _NORMS = {"linf": "L-inf", "l2": "L2"}
 

@@ -23,77 +23,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm, pgd
 from ldatlib.data import Dataset, augment, to_float
-from ldatlib.defences import DefenceConfig, lambda_at
+from ldatlib.defences import lambda_at
 from ldatlib.errors import OutOfTime, UserError
-from ldatlib.execution import PRECISIONS, default_device, full_precision, place, prepare
+from ldatlib.execution import default_device, full_precision, place, prepare
 from ldatlib.files import alone, load_tensors, save_tensors, write_bytes
-from ldatlib.models import Classifier, NetworkConfig, build_network
+from ldatlib.models import Classifier, build_network
+from ldatlib.train_config import Storage, TrainConfig
 
 # Seconds of work that a killed training loses at most, beside one step.
 SAVE_EVERY = 120.0
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a training's result, apart from the data.
-
-    ``network=None`` trains a model handed to ``train``. ``val_*`` is the attack on the validation
-    split that chooses the best checkpoint: PGD of ``val_steps`` steps, L-inf ``val_eps`` in pixel
-    units, on the first ``val_limit`` images, every ``val_every`` epochs and after the last.
-    ``ema_decay`` 0 keeps the weights as they are trained; 0.9995 validates and saves their
-    exponential average, warmed up over the first steps. ``precision`` is what the backbone
-    computes in while it trains: ``"float32"``, ``"bfloat16"``, or ``"auto"``, the latter where
-    the hardware is fast at it; validation is in float32 always.
-    """
-
-    defence: DefenceConfig
-    network: NetworkConfig | None
-    epochs: int
-    seed: int = 0
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    padding: int = 4
-    flip: bool = True
-    ema_decay: float = 0.0
-    val_eps: float = 8 / 255
-    val_steps: int = 10
-    val_limit: int = 1000
-    val_every: int = 1
-    precision: str = "float32"
-
-    def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            known = ", ".join(PRECISIONS)
-            raise UserError(f"unknown precision {self.precision!r}; known: {known}")
-        for name in ("epochs", "batch_size", "val_every", "val_limit"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "val_eps"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name} must be a positive number, not {getattr(self, name)}")
-        for name in ("weight_decay", "padding", "val_steps"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("momentum", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-
-    def as_dict(self) -> dict:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How the finished weights are kept: ``half`` and ``shard_bytes`` as in ``save_tensors``.
-
-    With ``half`` the weights are rounded once, at the end; whoever loads them gets the rounded
-    ones, so that evaluations speak of what is kept.
-    """
-
-    half: bool = False
-    shard_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +102,11 @@ def train(
         return run.finish()
 
 
+def state_path(checkpoint: Path) -> Path:
+    """Where a training of ``checkpoint`` keeps what resuming needs, while it runs."""
+    return checkpoint.with_name(f"{checkpoint.name.removesuffix('.safetensors')}.state.safetensors")
+
+
 class _Run:
     """A training in progress."""
 
@@ -173,7 +116,7 @@ class _Run:
         self.deadline = math.inf if deadline is None else deadline
         stem = checkpoint.name.removesuffix(".safetensors")
         self.best_path = checkpoint.with_name(f"{stem}.best.safetensors")
-        self.state_path = checkpoint.with_name(f"{stem}.state.safetensors")
+        self.state_path = state_path(checkpoint)
         self.log_path = Path(log_path or checkpoint.with_name(f"{stem}.jsonl"))
         self.device = torch.device(device or default_device())
         self.dataset = dataset.to(self.device)

@@ -42,6 +42,17 @@ class Plane(nn.Module):
         return (x.flatten(1) @ self.w + self.b).abs() / dual
 
 
+def images_around(plane: Plane, count: int, side: int) -> Tensor:
+    """Images [count, 1, side, side] on both sides of a plane that is put through their middle.
+
+    Far from the ends of the pixel range, at up to 0.3 from the plane.
+    """
+    plane.b = -0.5 * plane.w.detach().sum()
+    along = (plane.w / plane.w.norm()).detach().view(1, side, side)
+    x = 0.5 + 0.1 * (torch.rand(count, 1, side, side) - 0.5)
+    return x + torch.linspace(-0.3, 0.3, count).view(-1, 1, 1, 1) * along
+
+
 class SmoothNet(nn.Module):
     """A small smooth network without batch norm, for float64 comparisons."""
 

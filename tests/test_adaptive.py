@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import Plane, snapshot
+from helpers import Plane, images_around, snapshot
 from test_robustness import COUNT, LOGITS, SIDE
 from torch import nn
 
@@ -19,10 +19,7 @@ both_norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 def world(scale=1.0):
     """A plane, images on both sides of it, and labels of which a sixth is wrong."""
     plane = Plane(torch.randn(SIDE * SIDE), classes=3, scale=scale)
-    plane.b = -0.5 * plane.w.detach().sum()
-    along = (plane.w / plane.w.norm()).detach().view(1, SIDE, SIDE)
-    x = 0.5 + 0.1 * (torch.rand(COUNT, 1, SIDE, SIDE) - 0.5)
-    x = x + torch.linspace(-0.3, 0.3, COUNT).view(-1, 1, 1, 1) * along
+    x = images_around(plane, COUNT, SIDE)
     y = plane.predict(x)
     y[::6] = 1 - y[::6]
     return plane, x, y

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import Plane, SmoothNet, snapshot
+from helpers import Plane, SmoothNet, images_around, snapshot
 from test_robustness import COUNT, EPS, LOGITS, SIDE, closed_form
 
 from ldatlib import UserError, autoattack
@@ -144,10 +144,7 @@ def test_few_classes(classes, skipped, targets):
 def test_every_kind_of_logits(norm, kind):
     """Negative, shifted, distances: the boundary of all of them is known in closed form."""
     plane = Plane(torch.randn(SIDE * SIDE), classes=3)
-    plane.b = -0.5 * plane.w.detach().sum()
-    along = (plane.w / plane.w.norm()).detach().view(1, SIDE, SIDE)
-    x = 0.5 + 0.1 * (torch.rand(COUNT, 1, SIDE, SIDE) - 0.5)
-    x = x + torch.linspace(-0.3, 0.3, COUNT).view(-1, 1, 1, 1) * along
+    x = images_around(plane, COUNT, SIDE)
     y = plane.predict(x)
     model = LOGITS[kind](plane)
     result = autoattack.standard(model, x, y, eps=EPS[norm], norm=norm, attacks=WHITE)

@@ -5,14 +5,15 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import Plane
+from helpers import Plane, images_around
 from test_robustness import COUNT, EPS, LOGITS, SIDE, closed_form
 from torch import nn
 
 from ldatlib import UserError, load_dataset, masking, pgd
+from ldatlib.attack_methods import Attack
 from ldatlib.masking import Effort, below, examine, some
 from ldatlib.models import NetworkConfig, build_network
-from ldatlib.robustness import Attack, evaluate, from_bits, predict, share
+from ldatlib.robustness import evaluate, from_bits, predict, share
 
 TRAINING_EPS, DIGITS_EPS, IMAGES = 0.15, 0.22, 50
 EFFORT = Effort(steps=15, restarts=2, queries=400)
@@ -139,7 +140,7 @@ def test_every_record_can_be_written_and_checks_itself(records):
 def test_an_attack_that_follows_the_scale_is_noticed(networks, monkeypatch):
     """Were logits cut off after the scaling, margin and DLR would find less than before."""
     models, (_, x, y) = networks
-    bench = masking._Bench(models["honest"], x, y, DIGITS_EPS, "linf", EFFORT)
+    bench = masking.Bench(models["honest"], x, y, DIGITS_EPS, "linf", EFFORT)
     assert not masking._rescaled(bench, bench.clean)["misled"]
     forward = masking._Scaled.forward
     cut_off = lambda self, images: forward(self, images).clamp(-1, 1)  # noqa: E731
@@ -160,7 +161,7 @@ def test_self_checks_notice_a_network_that_judges_by_the_batch():
         (Plane(w, -0.5 * float(w.sum()), classes=3, offset=float("nan")), "logits are finite"),
     ):
         y = predict(model, x)
-        bench = masking._Bench(model, x, y, 0.1, "linf", EFFORT)
+        bench = masking.Bench(model, x, y, 0.1, "linf", EFFORT)
         bench.run("pgd", bench.library(Attack("pgd", "linf", 0.1, 5)))
         passed = {check["name"]: check["passed"] for check in bench.checks}
         assert passed[f"linf pgd: {failing}"] is False
@@ -172,13 +173,10 @@ def test_self_checks_notice_a_network_that_judges_by_the_batch():
 def test_attacks_of_its_own_on_every_kind_of_logits(norm, kind):
     """Margin and targeted search, on negative and shifted logits, against the closed form."""
     plane = Plane(torch.randn(SIDE * SIDE), classes=3)
-    plane.b = -0.5 * plane.w.detach().sum()
-    along = (plane.w / plane.w.norm()).detach().view(1, SIDE, SIDE)
-    x = 0.5 + 0.1 * (torch.rand(COUNT, 1, SIDE, SIDE) - 0.5)
-    x = x + torch.linspace(-0.3, 0.3, COUNT).view(-1, 1, 1, 1) * along
+    x = images_around(plane, COUNT, SIDE)
     y = plane.predict(x)
     model = LOGITS[kind](plane)
-    bench = masking._Bench(model, x, y, EPS[norm], norm, EFFORT)
+    bench = masking.Bench(model, x, y, EPS[norm], norm, EFFORT)
     expected, unsure = closed_form(plane, x, y, norm, EPS[norm])
     reported = expected | unsure
     for test in (masking._restarts, masking._margin, masking._targeted):

@@ -5,22 +5,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import Plane, snapshot
+from helpers import Plane, images_around, snapshot
 from torch import nn
 
 from ldatlib import robustness
+from ldatlib.attack_methods import METHODS, Attack, table1_attacks
 from ldatlib.errors import UserError
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.robustness import (
-    METHODS,
-    Attack,
     evaluate,
     from_bits,
     predict,
     rescore,
     run_attack,
     share,
-    table1_attacks,
     wilson_interval,
 )
 
@@ -38,10 +36,7 @@ def plane():
 @pytest.fixture
 def x(plane):
     """Far from the ends of the pixel range, at up to twice the budgets from the plane."""
-    plane.b = -0.5 * plane.w.detach().sum()
-    noise = 0.1 * (torch.rand(COUNT, 1, SIDE, SIDE) - 0.5)
-    along = (plane.w / plane.w.norm()).detach().view(1, SIDE, SIDE)
-    return 0.5 + noise + torch.linspace(-0.3, 0.3, COUNT).view(-1, 1, 1, 1) * along
+    return images_around(plane, COUNT, SIDE)
 
 
 @pytest.fixture

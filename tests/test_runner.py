@@ -10,6 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import runner
+from ldatlib.commands import UNFINISHED
 
 PARAMETERS = 'profile = "demo"\noverrides = {}\nout = None\njobs = None'
 TINY = ["--set", "depth=4", "--set", "stages=1", "--set", "width=4", "--set", "epochs=1"]
@@ -126,7 +127,7 @@ def test_a_time_limit_stops_in_good_order(notebooks, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = ["--out", str(out), "--set", "defences=standard", "--set", "epochs=400"]
     arguments += ["--set", "depth=4", "--set", "stages=1", "--set", "width=4", "--jobs", "1"]
-    assert runner.main([*arguments, "--time-limit", "3s"]) == runner.UNFINISHED
+    assert runner.main([*arguments, "--time-limit", "3s"]) == UNFINISHED
     assert "the same command goes on" in capsys.readouterr().out
     (state,) = out.glob("checkpoints/*.state.safetensors")
     assert not list(out.glob("records/*.json")) and state.stat().st_size
