@@ -71,7 +71,10 @@ def run(options: argparse.Namespace) -> int:
     if overrides.get("data_root"):
         # The notebooks run in a folder of their own.
         overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
-    load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
+    profile = load_profile(options.profile, overrides)  # bad input ends before the slow imports
+    if profile.dataset == "published" and not options.only:
+        # It trains and draws features of images, which are not published.
+        chosen = [path for path in chosen if not path.name.startswith("01")]
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
 
     from ldatlib.experiments import open_run

@@ -10,7 +10,8 @@ from ldatlib.models import NetworkConfig
 from ldatlib.profiles import Profile
 from ldatlib.train_config import TrainConfig
 
-_SWITCHES = {
+# One thing changed at a time, by name; ``switch_arms`` trains them (``docs/regularizer.md``).
+SWITCHES = {
     "lambda constant": {"lambda_schedule": "constant"},
     "lambda decaying": {"lambda_schedule": "decay"},
     "lambda 0": {"lambda_init": 0.0},
@@ -23,6 +24,7 @@ _SWITCHES = {
     "Adam in Algorithm 1": {"attack_optimizer": "adam"},
     "K 20": {"num_steps": 20},
     "margin 0": {"margin": 0.0},
+    "margin 0.5": {"margin": 0.5},
     "weight averaging": {"ema_decay": 0.9995},
 }
 # Far from the seeds of a run's own trainings.
@@ -108,17 +110,19 @@ class Arms:
         return Arm(f"plane-{name}" if view == "plane" else name, config, view, variant)
 
     def ablations(self) -> list[Arm]:
-        """Table 3 and Fig. 6, and with ``ablations=all`` every switch and the factorial."""
+        """Table 3 and Fig. 6; with ``ablations=switches`` every switch; with ``all`` more."""
         arms = [*self.beta_arms().values(), *self.attack_arms().values()]
+        if self.profile.ablations in ("switches", "all"):
+            arms += self.switch_arms().values()
         if self.profile.ablations == "all":
-            arms += [*self.switch_arms().values(), *self.factorial_arms().values()]
+            arms += self.factorial_arms().values()
         return arms
 
     def switch_arms(self) -> dict[str, Arm]:
         """LDAT as written, and with one thing changed at a time (``docs/gaps.md``)."""
         changed = {
             name: self.arm("ldat", variant=name.replace(" ", "-"), **switches)
-            for name, switches in _SWITCHES.items()
+            for name, switches in SWITCHES.items()
         }
         return {"as written": self.arm("ldat"), **changed}
 
@@ -136,8 +140,10 @@ class Arms:
 
     def arms(self, names: Iterable[str] | None = None) -> list[Arm]:
         """The defences of the profile (or ``names``), every seed of each."""
-        names = tuple(names or self.profile.defences)
-        return [self.arm(name, seed) for name in names for seed in range(self.profile.seeds)]
+        p = self.profile
+        names = tuple(names or p.defences)
+        seeds = {name: p.seeds if name in p.seeded else 1 for name in names}
+        return [self.arm(name, seed) for name in names for seed in range(seeds[name])]
 
     def every_arm(self) -> list[Arm]:
         """All that a run of this profile trains, each once."""

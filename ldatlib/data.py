@@ -18,11 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldatlib.errors import MissingDataError, UserError
+from ldatlib.files import read_json
 from ldatlib.pictures import list_folder, read_pictures
 
 CIFAR = {"cifar10": ("CIFAR-10", "CIFAR10", 10), "cifar100": ("CIFAR-100", "CIFAR100", 100)}
-DATASETS = ("digits", *CIFAR, "folder")
+DATASETS = ("digits", *CIFAR, "folder", "published")
 SPLITS = ("train", "val", "test")
+DESCRIPTION = "data.json"
 DOWNLOADS = Path(__file__).resolve().parent.parent / "data" / "downloads"
 # Splits are part of the data, not of a run: every seed of every defence sees the same images.
 SPLIT_SEED = 2024
@@ -32,7 +34,9 @@ SPLIT_SEED = 2024
 class Dataset:
     """Three splits of images [N, channels, H, W] uint8 and labels [N] int64 on one device.
 
-    ``flip`` says whether a mirrored image keeps its class (digits do not).
+    ``flip`` says whether a mirrored image keeps its class (digits do not). ``at_hand`` is false for
+    a description without pixels (``describe``): sizes and names are right, its images are black,
+    and whoever wants to look at them gets a ``MissingDataError``.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Dataset:
     labels: dict[str, Tensor]
     fingerprint: str
     flip: bool = True
+    at_hand: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -59,15 +64,24 @@ class Dataset:
         """
         if name not in self.images:
             raise UserError(f"unknown split {name!r}; known: {', '.join(SPLITS)}")
+        self._need_pixels()
         return to_float(self.images[name][:limit]), self.labels[name][:limit]
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training pixels per channel, in [0,1]."""
+        self._need_pixels()
         # float64 sums of uint8: the same on every device and for every number of images.
         pixels = self.images["train"].double().div(255)
         mean = pixels.mean((0, 2, 3))
         std = pixels.var((0, 2, 3), correction=0).sqrt().clamp_min(1e-3)
         return mean.tolist(), std.tolist()
+
+    def _need_pixels(self) -> None:
+        if not self.at_hand:
+            raise MissingDataError(
+                f"the images of {self.title} are not at hand, only results measured on them; to "
+                "compute something new choose a profile with images, such as cifar10-small"
+            )
 
     def subset(self, classes: Sequence[int], train_size: int | None = None) -> "Dataset":
         """Only these classes, relabelled 0, 1, ... in the order given; optionally fewer images."""
@@ -147,10 +161,11 @@ def load_dataset(
 
     Parameters
     ----------
-    name : ``"digits"``, ``"cifar10"``, ``"cifar100"`` or ``"folder"``.
+    name : ``"digits"``, ``"cifar10"``, ``"cifar100"``, ``"folder"``, or ``"published"``: the
+        description, without pixels, of the images that a published run was computed on.
     root : for ``"folder"``, and needed there, the one with ``train/CLASS/*`` and
         ``test/CLASS/*``; for CIFAR where the archive lies or is put, ``data/downloads`` unless
-        said.
+        said; for ``"published"`` the folder of the published run.
     image_size : side of the square images, at least 8; see the rule in ``ldatlib.pictures``.
     val_size : images taken out of the training split, the same share of every class.
     train_size : keep this many training images, a random sample; all unless said.
@@ -179,6 +194,10 @@ def load_dataset(
         if image_size is not None:
             raise UserError(f"{name} has images of 32x32; drop image_size")
         return _load_cifar(name, Path(root or DOWNLOADS), *sizes, title, download)
+    if name == "published":
+        if root is None:
+            raise UserError("published results need their folder: --set data_root=PATH")
+        return _read_description(Path(root) / DESCRIPTION)
     raise UserError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
 
 
@@ -275,17 +294,52 @@ def outline(
     Its images are black, its fingerprint says so, and nothing must be trained on it.
     """
     official, _, classes = CIFAR[name]
+    train = train_size or 50_000 - val_size
+    return _without_pixels(
+        {
+            "name": name,
+            "title": f"{official} (not at hand)",
+            "class_names": list(map(str, range(classes))),
+            "sizes": {"train": train, "val": val_size, "test": test_size or 10_000},
+            "shape": [3, 32, 32],
+            "fingerprint": "not at hand",
+            "flip": True,
+        }
+    )
+
+
+def describe(dataset: Dataset) -> dict:
+    """All of a data set but its pixels and labels, ready for JSON; published with results."""
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "class_names": list(dataset.class_names),
+        "sizes": {split: len(labels) for split, labels in dataset.labels.items()},
+        "shape": list(dataset.images["train"].shape[1:]),
+        "fingerprint": dataset.fingerprint,
+        "flip": dataset.flip,
+    }
+
+
+def _read_description(path: Path) -> Dataset:
+    if not path.is_file():
+        raise UserError(f"no published results in {path.parent}: {path.name} is missing")
+    return _without_pixels(read_json(path))
+
+
+def _without_pixels(described: dict) -> Dataset:
     # One black pixel, seen everywhere: no memory.
     pixel = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
-    train = train_size or 50_000 - val_size
-    sizes = {"train": train, "val": val_size, "test": test_size or 10_000}
+    classes = len(described["class_names"])
     return Dataset(
-        name,
-        f"{official} (not at hand)",
-        tuple(map(str, range(classes))),
-        {split: pixel.expand(size, 3, 32, 32) for split, size in sizes.items()},
-        {split: torch.arange(size) % classes for split, size in sizes.items()},
-        "not at hand",
+        described["name"],
+        described["title"],
+        tuple(described["class_names"]),
+        {s: pixel.expand(size, *described["shape"]) for s, size in described["sizes"].items()},
+        {s: torch.arange(size) % classes for s, size in described["sizes"].items()},
+        described["fingerprint"],
+        described["flip"],
+        at_hand=False,
     )
 
 

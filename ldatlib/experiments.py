@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldatlib import files, records, scrutiny_jobs
+from ldatlib import files, published, records, scrutiny_jobs
 from ldatlib.arms import Arm, Arms
 from ldatlib.attack_methods import Attack, table1_attacks
 from ldatlib.checkpoint import load_model
@@ -74,6 +74,8 @@ def open_run(
         raise UserError(f"jobs must be at least 1, not {jobs}")
     chosen = load_profile(profile, overrides)
     folder = Path(out) if out else PROJECT / "runs" / profile
+    if chosen.dataset == "published":
+        published.unpack(Path(chosen.data_root), folder)
     return Run(chosen, folder, jobs or default_jobs(), deadline)
 
 
@@ -154,7 +156,10 @@ class Run(Arms):
         if notebook == "05":
             # The plain LDAT is in both.
             arms = list({a.label: a for a in self.ablations()}.values())
-            return self.jobs_of("train", arms) + self.jobs_of("basic", arms)
+            jobs = self.jobs_of("train", arms) + self.jobs_of("basic", arms)
+            if self.profile.ablations != "paper":
+                jobs += self.jobs_of("validation", list(self.switch_arms().values()))
+            return jobs
         if notebook in ("06", "07", "08"):
             names = ("trades", "ldat") if notebook == "06" else ("ldat",)
             arms = [arm for arm in self.select_seed(self.arms()) if arm.name in names]
@@ -211,6 +216,11 @@ class Run(Arms):
         """Natural accuracy and PGD in both norms: Table 3 and Fig. 6."""
         self.train(arms, say)
         return self._ensure("basic", arms, say)
+
+    def validation(self, arms: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
+        """The same on the validation images: what a setting may be chosen by."""
+        self.train(arms, say)
+        return self._ensure("validation", arms, say)
 
     def transfer(self, sources: Sequence[Arm], say: Callable[[str], None] = print) -> list[dict]:
         """Tables 4 and 5: images crafted on each source, shown to every defence of the run."""
@@ -279,13 +289,19 @@ class Run(Arms):
 
     def jobs_of(self, kind: str, arms: Sequence[Arm]) -> list[Job]:
         """The jobs of a kind, one an arm; ``job.done`` tells whether its record is there."""
+
+        def products(arm: Arm) -> tuple[Path, ...]:
+            # What is published is the records, and the weights and images of some.
+            is_published = self.profile.dataset == "published"
+            return () if is_published else KINDS[kind].products(self, arm)
+
         return [
             Job(
                 kind,
                 arm,
                 self._record_path(kind, arm),
                 KINDS[kind].flops(self, arm),
-                KINDS[kind].products(self, arm),
+                products(arm),
             )
             for arm in arms
         ]
@@ -341,7 +357,9 @@ class Run(Arms):
 
     def adversarial(self, arm: Arm) -> dict[str, Tensor]:
         """Saved images of the white-box attacks: ``x``, ``y`` and one entry per attack key."""
-        return load_tensors(self.adversarial_path(arm))[0]
+        tensors = load_tensors(self.adversarial_path(arm))[0]
+        # Published ones are float16.
+        return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
     def table1_attacks(self) -> tuple[Attack, ...]:
         p = self.profile

@@ -235,19 +235,26 @@ def _basic_attacks(run: "Run") -> list[Attack]:
     return [Attack("pgd", "linf", p.eps_linf, p.steps), Attack("pgd", "l2", p.eps_l2, p.steps)]
 
 
-def _basic(run: "Run", arm: "Arm", device: torch.device) -> dict:
-    x, y = run.test_images(run.profile.eval_images, device)
+def _basic(run: "Run", arm: "Arm", device: torch.device, split: str = "test") -> dict:
+    limit = run.profile.eval_images if split == "test" else None
+    x, y = (values.to(device) for values in run.dataset.split(split, limit))
     result = robustness.evaluate(
         run.model(arm), x, y, _basic_attacks(run), batch_size=run.profile.eval_batch
     )
-    return result.record
+    return {"split": split, **result.record}
+
+
+def _validation(run: "Run", arm: "Arm", device: torch.device) -> dict:
+    """``basic`` on the validation images: what a setting may be chosen by."""
+    return _basic(run, arm, device, "val")
 
 
 def _basic_line(record: dict, arm: "Arm") -> str:
     shares = {key: column["robust_accuracy"]["value"] for key, column in record["attacks"].items()}
     found = ", ".join(f"{key} {value:.1%}" for key, value in shares.items())
     clean = record["clean_accuracy"]["value"]
-    return f"attacked {arm.label}: clean {clean:.1%}, {found} in {record['seconds']:.0f} s"
+    images = {"test": "attacked", "val": "validated"}[record["split"]]
+    return f"{images} {arm.label}: clean {clean:.1%}, {found} in {record['seconds']:.0f} s"
 
 
 def _basic_settings(run: "Run") -> dict:
@@ -355,6 +362,12 @@ KINDS = {
         _basic_line,
         _basic_settings,
         lambda run, arm: _attack_flops(run, arm, _basic_attacks(run), run.profile.eval_images),
+    ),
+    "validation": Kind(
+        _validation,
+        _basic_line,
+        lambda run: {"attacks": [asdict(attack) for attack in _basic_attacks(run)]},
+        lambda run, arm: _attack_flops(run, arm, _basic_attacks(run), run.profile.val_size),
     ),
     "transfer": Kind(
         _transfer,

@@ -1,0 +1,42 @@
+"""Publish a run of cifar10-small: its records, logs and weights into data/results/cifar10-small.
+
+    python tools/publish.py --set dataset=folder --set data_root=DIR --set data_title=TITLE
+
+takes the same settings as the run itself. Whatever of it is done is published, nothing is
+computed; files of an earlier publication that no longer belong are removed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+PROFILE = "cifar10-small"
+
+
+def main() -> None:
+    from ldatlib import published
+    from ldatlib.experiments import open_run
+    from ldatlib.profiles import RESULTS, parse_assignments
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", dest="assignments", action="append", default=[])
+    parser.add_argument("--out", help="folder of the run (default: runs/PROFILE)")
+    options = parser.parse_args()
+    run = open_run(PROFILE, parse_assignments(options.assignments), options.out)
+    # Notebook 01 draws features of images; those are not published.
+    jobs = [job for number in range(2, 10) for job in run.plan(f"{number:02}")]
+    weights = [arm.label for arm in run.select_seed(run.arms())]
+    folder = RESULTS / PROFILE
+    kept = set(published.publish(run, jobs, folder, weights))
+    for path in [p for p in folder.rglob("*") if p.is_file() and p not in kept]:
+        path.unlink()
+    size = sum(path.stat().st_size for path in kept) / 2**20
+    done = sum(job.done for job in {job.path: job for job in jobs}.values())
+    print(f"{done} of {len({job.path for job in jobs})} results, {size:.1f} MiB in {folder}")
+
+
+if __name__ == "__main__":
+    main()
