@@ -71,10 +71,7 @@ def run(options: argparse.Namespace) -> int:
     if overrides.get("data_root"):
         # The notebooks run in a folder of their own.
         overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
-    profile = load_profile(options.profile, overrides)  # bad input ends before the slow imports
-    if profile.dataset == "published" and not options.only:
-        # It trains and draws features of images, which are not published.
-        chosen = [path for path in chosen if not path.name.startswith("01")]
+    load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
 
     from ldatlib.experiments import open_run
@@ -87,19 +84,30 @@ def run(options: argparse.Namespace) -> int:
         print_plan(session, {path: session.plan(path.name[:2]) for path in chosen}, rate, absent)
         return 0
     plan = {path: session.plan(path.name[:2]) for path in chosen}
+    if session.profile.dataset == "published" and not options.only:
+        plan = published_part(plan)
     parameters = {
         "profile": options.profile,
         "overrides": overrides,
         "out": str(session.root.resolve()),
         "jobs": session.jobs,
     }
-    for path in chosen:
+    for path in plan:
         check_parameters(path, parameters)
     with alone(session.root / "runner", "running the notebooks of"):
         if options.force:
             for job in {job.path: job for jobs in plan.values() for job in jobs}.values():
                 session.forget(job)
         return execute(session, plan, parameters)
+
+
+def published_part(plan: dict) -> dict:
+    """The notebooks all of whose results are published: without images no other can be run."""
+    complete = {path: jobs for path, jobs in plan.items() if all(job.done for job in jobs)}
+    absent = [path.name[:2] for path in plan if path not in complete]
+    if absent:
+        print(f"not published, so left out: {', '.join(absent)}")
+    return complete
 
 
 def notebooks() -> list[Path]:

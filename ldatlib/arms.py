@@ -10,17 +10,22 @@ from ldatlib.models import NetworkConfig
 from ldatlib.profiles import Profile
 from ldatlib.train_config import TrainConfig
 
-# One thing changed at a time, by name; ``switch_arms`` trains them (``docs/regularizer.md``).
-SWITCHES = {
+# The likelihood term and what it pulls together, one thing changed at a time from LDAT as written.
+LIKELIHOOD_SWITCHES = {
+    "lambda by step": {"lambda_schedule": "grow_by_step"},
     "lambda constant": {"lambda_schedule": "constant"},
     "lambda decaying": {"lambda_schedule": "decay"},
     "lambda 0": {"lambda_init": 0.0},
     "lambda 0.01": {"lambda_init": 0.01},
     "lambda 0.1": {"lambda_init": 0.1},
+    "lambda 0.3": {"lambda_init": 0.3},
     "L_lkd half": {"regularizer_scale": "half"},
     "L_lkd mean": {"regularizer_scale": "mean"},
     "centroids N": {"centroid_init": "normal"},
     "centroids undecayed": {"centroid_weight_decay": False},
+}
+# Everything else, from the profile's base: where LDAT as written collapses, nothing would show.
+OTHER_SWITCHES = {
     "Adam in Algorithm 1": {"attack_optimizer": "adam"},
     "K 20": {"num_steps": 20},
     "margin 0": {"margin": 0.0},
@@ -77,6 +82,8 @@ class Arms:
         if name == "ldat":
             own = {"beta": p.beta, "margin": p.margin, "lambda_init": p.lambda_init}
             switches = own | switches
+        if name == "ldat_chosen":
+            switches = {"beta": p.beta, "margin": p.margin} | switches
         defence = make_defence(
             name, eps_linf=p.eps_linf, eps_l2=p.eps_l2, radius=p.radius, **switches
         )
@@ -118,24 +125,37 @@ class Arms:
             arms += self.factorial_arms().values()
         return arms
 
-    def switch_arms(self) -> dict[str, Arm]:
-        """LDAT as written, and with one thing changed at a time (``docs/gaps.md``)."""
-        changed = {
-            name: self.arm("ldat", variant=name.replace(" ", "-"), **switches)
-            for name, switches in SWITCHES.items()
-        }
+    def likelihood_arms(self) -> dict[str, Arm]:
+        """LDAT as written and its likelihood term changed (``docs/regularizer.md``)."""
+        changed = {n: self._switched("ldat", n, s) for n, s in LIKELIHOOD_SWITCHES.items()}
         return {"as written": self.arm("ldat"), **changed}
+
+    def other_arms(self) -> dict[str, Arm]:
+        """The profile's base and everything else changed (``docs/gaps.md``)."""
+        base = self.profile.base
+        changed = {n: self._switched(base, n, s) for n, s in OTHER_SWITCHES.items()}
+        return {"base": self.arm(base), **changed}
+
+    def switch_arms(self) -> dict[str, Arm]:
+        """Both, each training once."""
+        base = {} if self.profile.base == "ldat" else {TITLES[self.profile.base]: "base"}
+        others = self.other_arms()
+        named = {title: others[name] for title, name in base.items()}
+        return {**self.likelihood_arms(), **named, **{n: others[n] for n in OTHER_SWITCHES}}
+
+    def _switched(self, base: str, name: str, switches: dict) -> Arm:
+        return self.arm(base, variant=name.replace(" ", "-"), **switches)
 
     def factorial_arms(self) -> dict[tuple[str, str], Arm]:
         """{linear, GMM head} x {Algorithm 1, PGD L2, PGD L-inf} on LDAT's mixture of losses."""
-        attacks = self.attack_arms()
+        attacks, base = self.attack_arms(), self.profile.base
         names = {"Algorithm 1": "Algorithm 1", "PGD-CE": "PGD L2", "PGD-CE*": "PGD L-inf"}
         arms = {("GMM", title): attacks[name] for name, title in names.items()}
         for name, title in names.items():
             defence = attacks[name].config.defence
             same = {k: getattr(defence, k) for k in ("attack", "norm", "eps", "step_size")}
             variant = "-".join(filter(None, ("linear-head", attacks[name].variant)))
-            arms["linear", title] = self.arm("ldat", variant=variant, head="linear", **same)
+            arms["linear", title] = self.arm(base, variant=variant, head="linear", **same)
         return arms
 
     def arms(self, names: Iterable[str] | None = None) -> list[Arm]:
@@ -180,26 +200,27 @@ class Arms:
         ]
 
     def beta_arms(self) -> dict[float, Arm]:
-        """Table 3: LDAT over beta; at the profile's own beta it is the plain LDAT."""
+        """Table 3: the base over beta; at the profile's own beta it is the base itself."""
+        base = self.profile.base
         return {
-            beta: self.arm("ldat")
+            beta: self.arm(base)
             if beta == self.profile.beta
             # At beta 0 the adversarial images have no weight: none are made.
-            else self.arm("ldat", variant=f"beta{beta:g}", beta=beta, attack="none")
+            else self.arm(base, variant=f"beta{beta:g}", beta=beta, attack="none")
             if beta == 0
-            else self.arm("ldat", variant=f"beta{beta:g}", beta=beta)
+            else self.arm(base, variant=f"beta{beta:g}", beta=beta)
             for beta in self.profile.betas
         }
 
     def attack_arms(self) -> dict[str, Arm]:
-        """Fig. 6: LDAT with Algorithm 1, and with PGD in its place; ``*`` is L-inf, as there."""
-        p = self.profile
+        """Fig. 6: the base with Algorithm 1, and PGD in its place; ``*`` is L-inf, as there."""
+        p, base = self.profile, self.profile.base
         budgets = {"l2": (p.eps_l2, p.eps_l2 / 5, ""), "linf": (p.eps_linf, p.eps_linf / 4, "*")}
-        arms = {"Algorithm 1": self.arm("ldat")}
+        arms = {"Algorithm 1": self.arm(base)}
         for norm, (eps, step_size, star) in budgets.items():
             for loss in ("ce", "kl"):
                 arms[f"PGD-{loss.upper()}{star}"] = self.arm(
-                    "ldat",
+                    base,
                     variant=f"pgd-{loss}-{norm}",
                     attack="pgd",
                     attack_loss=loss,

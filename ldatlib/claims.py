@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ldatlib import detection, tables_scrutiny
+from ldatlib import detection, paper, tables_scrutiny
 from ldatlib.attack_methods import METHODS
 from ldatlib.defences import TITLES
 from ldatlib.experiments import Run
@@ -27,21 +27,22 @@ class Claim:
 
 
 class _Evidence:
-    """The records of one seed, by defence."""
+    """The records of one seed, by defence; ``ldat`` names the LDAT that the claims are put to."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, ldat: str):
+        self.ldat, self.title = ldat, TITLES[ldat]
         arms = run.select_seed(run.arms())
         self.whitebox = _found(run, "whitebox", arms)
         self.eps = _found(run, "sweep_eps", arms)
         self.steps = _found(run, "sweep_steps", arms)
         self.training = _found(run, "train", arms)
         self.betas = {
-            beta: records["ldat"]
+            beta: records[arm.name]
             for beta, arm in run.beta_arms().items()
             if (records := _found(run, "basic", [arm]))
         }
         self.attacks = {
-            name: records["ldat"]
+            name: records[arm.name]
             for name, arm in run.attack_arms().items()
             if (records := _found(run, "basic", [arm]))
         }
@@ -64,8 +65,9 @@ class _Evidence:
     def lead(self, key: str, rivals: Iterable[str] | None = None) -> "_Lead":
         """LDAT against the best rival."""
         rival = max(rivals or self.rivals, key=lambda name: self.accuracy(name, key))
-        p_value = mcnemar(self.whitebox["ldat"], self.whitebox[rival], key)[2]
-        return _Lead(self.accuracy("ldat", key), self.accuracy(rival, key), p_value, rival)
+        p_value = mcnemar(self.whitebox[self.ldat], self.whitebox[rival], key)[2]
+        own, other = (self.accuracy(name, key) for name in (self.ldat, rival))
+        return _Lead(own, other, p_value, rival, self.title)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class _Lead:
     rival: float
     p_value: float
     name: str
+    title: str
 
     @property
     def ahead(self) -> bool | None:
@@ -84,7 +87,7 @@ class _Lead:
 
     def __str__(self) -> str:
         rival = f"{TITLES[self.name]} {self.rival:.1f}%"
-        return f"LDAT {self.ldat:.1f}%, best rival {rival} (p={self.p_value:.2g})"
+        return f"{self.title} {self.ldat:.1f}%, best rival {rival} (p={self.p_value:.2g})"
 
 
 def _found(run: Run, kind: str, arms) -> dict[str, dict]:
@@ -93,7 +96,7 @@ def _found(run: Run, kind: str, arms) -> dict[str, dict]:
 
 
 def _all_attacks(evidence: _Evidence):
-    keys = [key for key in evidence.whitebox["ldat"]["attacks"] if not key.endswith("ddn")]
+    keys = [key for key in evidence.whitebox[evidence.ldat]["attacks"] if not key.endswith("ddn")]
     leads = {key: evidence.lead(key) for key in keys}
     ahead = sum(lead.ahead is True for lead in leads.values())
     behind = sum(lead.ahead is False for lead in leads.values())
@@ -108,18 +111,17 @@ def _all_attacks(evidence: _Evidence):
 def _survives_everything(evidence: _Evidence):
     """The same claim under AutoAttack and all else that was run, norm by norm."""
     texts, verdicts = [], []
-    for norm in evidence.autoattack["ldat"]["norms"]:
+    for norm in evidence.autoattack[evidence.ldat]["norms"]:
         left = {}
-        for name in [*evidence.rivals, "ldat"]:
+        for name in [*evidence.rivals, evidence.ldat]:
             records = [kind[name] for kind in (evidence.masking, evidence.adaptive) if name in kind]
             white, auto = evidence.whitebox[name], evidence.autoattack[name]
             found = tables_scrutiny.survivors(white, auto, records, norm)
             left[name] = found["worst_case"]
         rival = max(evidence.rivals, key=lambda name: int(left[name].sum()))
-        _, _, p_value = mcnemar_of(left["ldat"], left[rival])
-        lead = _Lead(
-            *(100 * left[n].double().mean().item() for n in ("ldat", rival)), p_value, rival
-        )
+        _, _, p_value = mcnemar_of(left[evidence.ldat], left[rival])
+        own, other = (100 * left[n].double().mean().item() for n in (evidence.ldat, rival))
+        lead = _Lead(own, other, p_value, rival, evidence.title)
         verdicts.append(lead.ahead)
         texts.append(f"{norm}: {lead}")
     return (False if False in verdicts else True if all(verdicts) else None), "; ".join(texts)
@@ -149,7 +151,7 @@ def _slower_decrease(evidence: _Evidence):
     texts, holds = [], []
     for norm in ("linf", "l2"):
         kept = {}
-        for name in [*evidence.rivals, "ldat"]:
+        for name in [*evidence.rivals, evidence.ldat]:
             points = [p for p in evidence.eps[name]["points"] if p["norm"] == norm]
             budget = evidence.whitebox[name]["attacks"][f"{norm}_pgd"]["settings"]["eps"]
             at = {round(p["eps"] / budget, 6): p["robust_accuracy"]["value"] for p in points}
@@ -157,10 +159,10 @@ def _slower_decrease(evidence: _Evidence):
                 return None, "the sweep has no points at 1 and 1.5 budgets"
             kept[name] = 100 * at[1.5] / at[1.0]
         rival = max(evidence.rivals, key=kept.get)
-        holds.append(kept["ldat"] > kept[rival])
+        holds.append(kept[evidence.ldat] > kept[rival])
         texts.append(
-            f"{norm}: from 1 to 1.5 budgets LDAT keeps {kept['ldat']:.0f}% of its robust accuracy, "
-            f"best rival {TITLES[rival]} {kept[rival]:.0f}%"
+            f"{norm}: from 1 to 1.5 budgets {evidence.title} keeps {kept[evidence.ldat]:.0f}% of "
+            f"its robust accuracy, best rival {TITLES[rival]} {kept[rival]:.0f}%"
         )
     return all(holds), "; ".join(texts)
 
@@ -169,29 +171,29 @@ def _iterations(evidence: _Evidence):
     texts, holds = [], []
     for method in ("pgd", "cw"):
         final = {}
-        for name in [*evidence.rivals, "ldat"]:
+        for name in [*evidence.rivals, evidence.ldat]:
             points = [p for p in evidence.steps[name]["points"] if p["method"] == method]
             final[name] = 100 * max(points, key=lambda p: p["steps"])["robust_accuracy"]["value"]
         rival = max(evidence.rivals, key=final.get)
-        holds.append(final["ldat"] > final[rival])
+        holds.append(final[evidence.ldat] > final[rival])
         texts.append(
-            f"{METHODS[method].title} at most iterations: LDAT {final['ldat']:.0f}%, "
-            f"best rival {TITLES[rival]} {final[rival]:.0f}%"
+            f"{METHODS[method].title} at most iterations: {evidence.title} "
+            f"{final[evidence.ldat]:.0f}%, best rival {TITLES[rival]} {final[rival]:.0f}%"
         )
     return all(holds), "; ".join(texts)
 
 
 def _growing_perturbation(evidence: _Evidence):
-    log = evidence.logs["ldat"]
+    log = evidence.logs[evidence.ldat]
     first, last = log[0]["attack_norm"], log[-1]["attack_norm"]
     return last > first, f"mean length {first:.2f} in the first epoch, {last:.2f} in the last"
 
 
 def _still_classifies(evidence: _Evidence):
-    log = evidence.logs["ldat"]
+    log = evidence.logs[evidence.ldat]
     clean = [line["val_clean_accuracy"] for line in log if "val_clean_accuracy" in line]
     distances = [line["smallest_centroid_distance"] for line in log]
-    count = evidence.training["ldat"]["val_images"]
+    count = evidence.training[evidence.ldat]["val_images"]
     low, _ = wilson_interval(round(max(clean) * count), count)
     text = (
         f"validation clean accuracy {max(clean):.1%} at its best, {clean[-1]:.1%} at the end; "
@@ -202,11 +204,12 @@ def _still_classifies(evidence: _Evidence):
 
 def _apgd(evidence: _Evidence):
     gaps = {
-        norm: evidence.accuracy("ldat", f"{norm}_apgd") - evidence.accuracy("ldat", f"{norm}_pgd")
+        norm: evidence.accuracy(evidence.ldat, f"{norm}_apgd")
+        - evidence.accuracy(evidence.ldat, f"{norm}_pgd")
         for norm in ("linf", "l2")
     }
     text = ", ".join(f"{norm} {gap:+.1f} points" for norm, gap in gaps.items())
-    return all(gap > 0 for gap in gaps.values()), f"APGD minus PGD, LDAT: {text}"
+    return all(gap > 0 for gap in gaps.values()), f"APGD minus PGD, {evidence.title}: {text}"
 
 
 def _beta_trade_off(evidence: _Evidence):
@@ -246,14 +249,14 @@ def _black_box(evidence: _Evidence):
     for surrogate, name in (("natural", "undefended"), ("standard", "defended")):
         shares = {
             defence: _transferred(evidence, surrogate, defence, "linf_pgd")
-            for defence in [*evidence.rivals, "ldat"]
+            for defence in [*evidence.rivals, evidence.ldat]
         }
         rival = max(evidence.rivals, key=lambda defence: shares[defence]["value"])
-        ours, theirs = shares["ldat"], shares[rival]
+        ours, theirs = shares[evidence.ldat], shares[rival]
         apart = ours["low"] > theirs["high"] or ours["high"] < theirs["low"]
         verdicts.append(ours["value"] > theirs["value"] if apart else None)
         texts.append(
-            f"{name} surrogate, PGD: LDAT {100 * ours['value']:.1f}%, best rival "
+            f"{name} surrogate, PGD: {evidence.title} {100 * ours['value']:.1f}%, best rival "
             f"{TITLES[rival]} {100 * theirs['value']:.1f}%"
         )
     return (False if False in verdicts else True if all(verdicts) else None), "; ".join(texts)
@@ -262,7 +265,7 @@ def _black_box(evidence: _Evidence):
 def _near_natural(evidence: _Evidence):
     shares = {d: _transferred(evidence, "natural", d, "linf_pgd") for d in evidence.labels}
     clean = {d: _transferred(evidence, "natural", d, "clean") for d in evidence.labels}
-    shown = [*evidence.rivals, "ldat"]
+    shown = [*evidence.rivals, evidence.ldat]
     lost = {d: 100 * (clean[d]["value"] - shares[d]["value"]) for d in shown}
     worst = max(lost, key=lost.get)
     text = f"at most {lost[worst]:.1f} points below natural ({TITLES[worst]})"
@@ -271,7 +274,7 @@ def _near_natural(evidence: _Evidence):
 
 def _defended_transfers(evidence: _Evidence):
     texts, holds = [], []
-    for defence in [*evidence.rivals, "ldat"]:
+    for defence in [*evidence.rivals, evidence.ldat]:
         weak, strong = (
             _transferred(evidence, surrogate, defence, "linf_pgd")
             for surrogate in ("natural", "standard")
@@ -305,13 +308,13 @@ def _better_clustered(evidence: _Evidence):
         name: [
             evidence.features[name]["numbers"][f"silhouette, {kind}"] for kind in _KINDS_OF_IMAGE
         ]
-        for name in ("ldat", "trades")
+        for name in (evidence.ldat, "trades")
     }
     text = "; ".join(
         f"silhouette of {TITLES[name]}: natural {v[0]:.2f}, adversarial {v[1]:.2f}"
         for name, v in values.items()
     )
-    better = [a > b for a, b in zip(values["ldat"], values["trades"], strict=True)]
+    better = [a > b for a, b in zip(values[evidence.ldat], values["trades"], strict=True)]
     return (True if all(better) else False if not any(better) else None), text
 
 
@@ -319,7 +322,7 @@ _KINDS_OF_IMAGE = ("natural", "adversarial")
 
 
 def _same_distribution(evidence: _Evidence):
-    numbers = evidence.features["ldat"]["numbers"]
+    numbers = evidence.features[evidence.ldat]["numbers"]
     low, high = numbers["probe low"], numbers["probe high"]
     text = (
         f"a linear probe tells natural from adversarial features in {numbers['probe']:.1%} "
@@ -330,14 +333,14 @@ def _same_distribution(evidence: _Evidence):
 
 
 def _natural_closer(evidence: _Evidence):
-    numbers = evidence.features["ldat"]["numbers"]
+    numbers = evidence.features[evidence.ldat]["numbers"]
     near, far = (numbers[f"to own centroid, {kind}"] for kind in _KINDS_OF_IMAGE)
     text = f"mean distance to the own class's mean: natural {near:.2f}, adversarial {far:.2f}"
     return near < far, text
 
 
 def _scored(evidence: _Evidence, key: str):
-    return detection.scored(evidence.detection["ldat"], "posterior", key)
+    return detection.scored(evidence.detection[evidence.ldat], "posterior", key)
 
 
 def _threshold_spares_natural(evidence: _Evidence):
@@ -379,13 +382,13 @@ def _threshold_helps(evidence: _Evidence):
 
 def _threshold_helps_adaptive(evidence: _Evidence):
     """Wrong and accepted under the attack that knows 0.6, against wrong without a threshold."""
-    record, seen = evidence.adaptive["ldat"], evidence.detection["ldat"]
+    record, seen = evidence.adaptive[evidence.ldat], evidence.detection[evidence.ldat]
     rows = tables_scrutiny.adaptive_rows([record], [seen])
     rows = rows[(rows.score == "posterior") & (rows.cut == detection.PAPER_THRESHOLD)]
     texts, verdicts = [], []
     for _, row in rows.iterrows():
-        white, auto = evidence.whitebox["ldat"], evidence.autoattack["ldat"]
-        more = [record, evidence.masking["ldat"]]
+        white, auto = evidence.whitebox[evidence.ldat], evidence.autoattack[evidence.ldat]
+        more = [record, evidence.masking[evidence.ldat]]
         right = tables_scrutiny.survivors(white, auto, more, row.norm)["worst_case"]
         wrong = share(~right)
         low, high = 100 * wrong["low"], 100 * wrong["high"]
@@ -434,14 +437,20 @@ CLAIMS = (
 )
 
 
-def claims(run: Run) -> pd.DataFrame:
+def claims(run: Run, ldat: str = "ldat") -> pd.DataFrame:
     """Each claim of the paper with what this run saw and a verdict.
 
+    ``ldat``: the defence that the claims are put to, as written unless said.
+
     The paper's claims are about CIFAR; on other data the verdict is "not tested on the paper's
-    data" and the observation stands beside it.
+    data" and the observation stands beside it. With a smaller network, fewer images or epochs than
+    the paper's it speaks of this scale.
     """
-    evidence = _Evidence(run)
-    paper_data = run.profile.dataset in ("cifar10", "cifar100")
+    evidence = _Evidence(run, ldat)
+    paper_data = paper.is_papers_data(run.dataset)
+    images = len(run.dataset.labels["train"])
+    whole = paper.is_papers_scale(run.arms()[0].config, images)
+    scale = "" if whole else " at this scale"
     rows = []
     for claim in CLAIMS:
         try:
@@ -449,7 +458,7 @@ def claims(run: Run) -> pd.DataFrame:
         except (KeyError, ValueError, IndexError):
             holds, text = None, "needs records that this run does not have"
         seen = {True: "yes", False: "no", None: "cannot tell"}[holds]
-        verdict = {True: "holds", False: "does not hold", None: "cannot tell"}[holds]
+        verdict = {True: "holds", False: "does not hold", None: "cannot tell"}[holds] + scale
         rows.append(
             {
                 "section": claim.section,

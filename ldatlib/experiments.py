@@ -154,14 +154,15 @@ class Run(Arms):
             trained = [*self.surrogates(), *self.arms()]
             return self.jobs_of("train", trained) + self.jobs_of("transfer", sources)
         if notebook == "05":
-            # The plain LDAT is in both.
+            # The base is in several.
             arms = list({a.label: a for a in self.ablations()}.values())
             jobs = self.jobs_of("train", arms) + self.jobs_of("basic", arms)
             if self.profile.ablations != "paper":
                 jobs += self.jobs_of("validation", list(self.switch_arms().values()))
             return jobs
         if notebook in ("06", "07", "08"):
-            names = ("trades", "ldat") if notebook == "06" else ("ldat",)
+            base = self.profile.base
+            names = ("trades", "ldat", base) if notebook == "06" else (base,)
             arms = [arm for arm in self.select_seed(self.arms()) if arm.name in names]
             if notebook == "08":
                 arms = self.select_seed(self.arms())

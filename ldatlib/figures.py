@@ -26,6 +26,7 @@ _COLOURS = {
     "mart": "#cc78bc",
     "lbgat": "#ca9161",
     "ldat": "#d62728",
+    "ldat_chosen": "#7f2704",
 }
 _NORM_TITLES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
 _STYLE = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}

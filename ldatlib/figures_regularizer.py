@@ -27,7 +27,9 @@ def over_epochs(logs: dict[str, list[dict]]) -> Figure:
         for (name, log), shade in zip(logs.items(), colours, strict=True):
             lines = [line for line in log if key in line]
             values = [percent * line[key] for line in lines]
-            axis.plot([line["epoch"] for line in lines], values, "-o", ms=3, color=shade, label=name)
+            axis.plot(
+                [line["epoch"] for line in lines], values, "-o", ms=3, color=shade, label=name
+            )
         # From a spread that collapses to one that nothing holds: factors, not differences.
         axis.set(title=title, xlabel="epoch", yscale="linear" if percent > 1 else "log")
     handles, labels = axes[0][0].get_legend_handles_labels()

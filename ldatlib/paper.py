@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from ldatlib.data import CIFAR, Dataset
 from ldatlib.errors import UserError
+from ldatlib.train_config import TrainConfig
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "paper"
 TABLES = (1, 2, 3, 4, 5)
+EPOCHS = {"PreAct ResNet-18": 250, "WRN-28-10": 300}
+# Of CIFAR's 50,000; the rest may be kept for validation.
+MOST_TRAINING_IMAGES = 45_000
+CIFAR10_CLASSES = frozenset(
+    "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,17 @@ def counterparts(num_classes: int) -> Counterparts:
     if num_classes == 100:
         return Counterparts(2, 5, "CIFAR-100")
     return Counterparts(1, 4, "CIFAR-10")
+
+
+def is_papers_data(dataset: Dataset) -> bool:
+    """Whether the images are CIFAR's, or a copy of them in a folder of CIFAR-10's ten classes."""
+    return dataset.name in CIFAR or set(dataset.class_names) == CIFAR10_CLASSES
+
+
+def is_papers_scale(config: TrainConfig, train_images: int) -> bool:
+    """Whether network, epochs and number of images are at least those of the paper."""
+    epochs = EPOCHS.get(config.network.title)
+    return epochs is not None and config.epochs >= epochs and train_images >= MOST_TRAINING_IMAGES
 
 
 def table(number: int) -> pd.DataFrame:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ldatlib.experiments import Job, Run
 
 FOLDERS = ("records", "checkpoints", "adversarial")
-# Attacked images that are kept of a network: enough for the gallery of notebook 03; of LDAT more,
-# whose distances notebook 07 averages.
+# Attacked images that are kept of a network: enough for the gallery of notebook 03; of the LDAT
+# whose distances notebook 07 averages more.
 SAVED_IMAGES, SAVED_IMAGES_LDAT = 12, 60
 
 
@@ -62,7 +62,7 @@ def publish(run: "Run", jobs: Iterable["Job"], folder: Path, weights: Iterable[s
         if job.kind == "train":
             shorten(run.checkpoint_path(job.arm), "checkpoints")
         if job.kind == "whitebox":
-            images = SAVED_IMAGES_LDAT if job.arm.name == "ldat" else SAVED_IMAGES
+            images = SAVED_IMAGES_LDAT if job.arm.name == run.profile.base else SAVED_IMAGES
             shorten(run.adversarial_path(job.arm), "adversarial", images)
     return kept
 

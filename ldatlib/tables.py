@@ -11,18 +11,22 @@ from ldatlib import paper
 from ldatlib.arms import Arm
 from ldatlib.attack_methods import METHODS
 from ldatlib.defences import TITLES
+from ldatlib.errors import UserError
 from ldatlib.robustness import from_bits
 
-_NORMS = {"linf": "L-inf", "l2": "L2"}
+NORMS = {"linf": "L-inf", "l2": "L2"}
 
 
 def column_title(key: str) -> str:
-    """``linf_pgd`` -> ``L-inf PGD``."""
+    """``linf_pgd`` -> ``L-inf PGD``, ``linf`` -> ``L-inf worst case``."""
+    if key == "natural":
+        return "Natural"
     norm, _, method = key.partition("_")
-    return f"{_NORMS[norm]} {METHODS[method].title}"
+    return f"{NORMS[norm]} {METHODS[method].title if method else 'worst case'}"
 
 
-def _percent(share: dict) -> str:
+def percent(share: dict) -> str:
+    """``value ± half the 95% interval``, in percent."""
     half = 50 * (share["high"] - share["low"])
     return f"{100 * share['value']:.1f} ± {half:.1f}"
 
@@ -53,7 +57,7 @@ def table1_beside_paper(records: Sequence[dict], dataset: str, number: int = 1) 
     rows = {}
     for record in records:
         shares = {"Natural": record["clean_accuracy"]}
-        for norm, title in _NORMS.items():
+        for norm, title in NORMS.items():
             for key, column in record["attacks"].items():
                 if key.startswith(norm):
                     shares[column_title(key)] = column["robust_accuracy"]
@@ -61,7 +65,7 @@ def table1_beside_paper(records: Sequence[dict], dataset: str, number: int = 1) 
                 shares[f"{title} worst case"] = record["worst_case"][norm]
         name = TITLES[record["defence"]] + ("" if record["ok"] else " (SELF-CHECK FAILED)")
         seed = f", seed {record['seed']}" if record["seed"] else ""
-        rows[name, f"measured{seed}, {dataset}"] = {k: _percent(v) for k, v in shares.items()}
+        rows[name, f"measured{seed}, {dataset}"] = {k: percent(v) for k, v in shares.items()}
     for defence, row in printed.iterrows():
         titles = {"natural": "Natural"} | {
             key: column_title(key) for key in printed.columns if key != "natural"
@@ -103,7 +107,7 @@ def right_images(record: dict, key: str) -> Tensor:
     """
     if key == "natural":
         return from_bits(record["clean_right"])
-    if key in _NORMS:
+    if key in NORMS:
         columns = [c for name, c in record["attacks"].items() if name.startswith(f"{key}_")]
         return torch.stack([from_bits(column["right"]) for column in columns]).all(0)
     return from_bits(record["attacks"][key]["right"])
@@ -126,6 +130,44 @@ def mcnemar_of(a: Tensor, b: Tensor) -> tuple[int, int, float]:
     if only_first + only_second == 0:
         return 0, 0, 1.0
     return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
+
+
+# What is compared between methods: one column a threat model, and its worst case.
+SEED_COLUMNS = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
+
+
+def over_seeds(records: Sequence[dict], keys: Sequence[str] = SEED_COLUMNS) -> pd.DataFrame:
+    """Methods trained with several seeds: a row a defence and column, in percent.
+
+    ``mean``, ``sd`` (of one training, n - 1), ``low`` and ``high`` over the ``seeds`` trainings;
+    keys as for ``right_images``. Defences with a single training are left out.
+    """
+    rows = []
+    for defence in dict.fromkeys(record["defence"] for record in records):
+        own = [record for record in records if record["defence"] == defence]
+        if len(own) < 2:
+            continue
+        for key in keys:
+            values = pd.Series([100 * right_images(r, key).double().mean().item() for r in own])
+            row = {"defence": defence, "column": key, "seeds": len(own), "mean": values.mean()}
+            rows.append(row | {"sd": values.std(), "low": values.min(), "high": values.max()})
+    return pd.DataFrame(rows, columns=["defence", "column", "seeds", "mean", "sd", "low", "high"])
+
+
+def compare_methods(records: Sequence[dict], first: str, second: str, key: str) -> float:
+    """Two-sided p-value of Welch's t-test on the accuracies of two defences over their seeds.
+
+    Raises ``UserError`` where a defence has fewer than three trainings: too few for a method.
+    """
+    from scipy.stats import ttest_ind
+
+    samples = []
+    for name in (first, second):
+        own = [record for record in records if record["defence"] == name]
+        if len(own) < 3:
+            raise UserError(f"{name} has {len(own)} training(s); a method needs at least 3 seeds")
+        samples.append([right_images(record, key).double().mean().item() for record in own])
+    return float(ttest_ind(*samples, equal_var=False).pvalue)
 
 
 _TRANSFERS = {"fgsm": "linf_fgsm", "mi_fgsm": "linf_mi_fgsm", "pgd": "linf_pgd"}
@@ -166,8 +208,8 @@ def table4_beside_paper(
         for arm in arms:
             seed = f", seed {arm.config.seed}" if arm.config.seed else ""
             shares = record["targets"][arm.label]
-            row = {"Natural": _percent(shares["clean"])}
-            row |= {METHODS[m].title: _percent(shares[k]) for m, k in _TRANSFERS.items()}
+            row = {"Natural": percent(shares["clean"])}
+            row |= {METHODS[m].title: percent(shares[k]) for m, k in _TRANSFERS.items()}
             rows[surrogate, arm.title, f"measured{seed}, {dataset}"] = row
             if (surrogate, arm.name) in printed.index:
                 found = printed.loc[(surrogate, arm.name)]
@@ -194,9 +236,9 @@ def transfer_matrix(
 
 def basic_row(record: dict) -> dict[str, str]:
     """Natural accuracy and PGD in both norms, for reading."""
-    row = {"Natural": _percent(record["clean_accuracy"])}
+    row = {"Natural": percent(record["clean_accuracy"])}
     return row | {
-        column_title(key): _percent(column["robust_accuracy"])
+        column_title(key): percent(column["robust_accuracy"])
         for key, column in record["attacks"].items()
     }
 

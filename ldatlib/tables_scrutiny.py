@@ -14,7 +14,7 @@ from ldatlib import detection, masking
 from ldatlib.defences import TITLES
 from ldatlib.robustness import from_bits, share
 from ldatlib.scrutiny_jobs import missed
-from ldatlib.tables import _NORMS, column_title
+from ldatlib.tables import NORMS, column_title
 
 THRESHOLDS = {"paper": "0.6 (paper)", "accept_95": "95% frozen", "accept_99": "99% frozen"}
 
@@ -101,7 +101,7 @@ def scrutiny_for_reading(frame: pd.DataFrame) -> pd.DataFrame:
         seed = f", seed {row.seed}" if row.seed else ""
         name = TITLES[row.defence] + seed + ("" if row.ok else " (SELF-CHECK FAILED)")
         skipped = f" (without {row.skipped})" if row.skipped else ""
-        rows[name, _NORMS[row.norm]] = {
+        rows[name, NORMS[row.norm]] = {
             "best attack of the list": f"{shown(row, 'best')} ({column_title(row.best_attack)})",
             "worst case of the list": shown(row, "list_worst_case"),
             "AutoAttack": shown(row, "autoattack") + skipped,
@@ -152,7 +152,7 @@ def alarms(records: Sequence[dict]) -> pd.DataFrame:
         name = TITLES[record["defence"]] + ("" if record["ok"] else " (SELF-CHECK FAILED)")
         for norm, found in record["norms"].items():
             loud = [test for test in found["tests"] if test["verdict"] == "alarm"]
-            rows[name, _NORMS[norm]] = {
+            rows[name, NORMS[norm]] = {
                 "alarms": ", ".join(test["title"] for test in loud) or "none",
                 "why": "; ".join(test["reason"] for test in loud),
                 "tests": sum(test["verdict"] != "skipped" for test in found["tests"]),
@@ -226,7 +226,7 @@ def adaptive_for_reading(frame: pd.DataFrame) -> pd.DataFrame:
             half = (row[f"{column}_high"] - row[f"{column}_low"]) / 2
             return f"{row[column]:.1f} ± {half:.1f}"
 
-        rows[name, _NORMS[row.norm], row.score, row.threshold] = {
+        rows[name, NORMS[row.norm], row.score, row.threshold] = {
             "clean rejected": f"{row.clean_rejection:.1f}",
             "missed, best ordinary": f"{shown('ordinary')} ({column_title(row.best_ordinary)})",
             "missed, adaptive": shown("adaptive"),

@@ -205,7 +205,7 @@ class _Run:
         for index in batches[self.step :]:
             for group in self.optimizer.param_groups:
                 group["lr"] = self._lr(self.epoch + self.step / len(batches))
-            for name, value in self._step(images[index], labels[index]).items():
+            for name, value in self._step(images[index], labels[index], len(batches)).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value * len(index)
             self.step += 1
             late = time.time() >= self.deadline
@@ -247,7 +247,7 @@ class _Run:
     def _lr(self, epoch: float) -> float:
         return self.config.lr * (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
 
-    def _step(self, images: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _step(self, images: Tensor, y: Tensor, steps: int) -> dict[str, Tensor]:
         config, defence = self.config, self.config.defence
         # Some pictures change their class in a mirror, whatever the recipe says.
         flip = config.flip and self.dataset.flip
@@ -264,7 +264,8 @@ class _Run:
         self.model.train()
         if self.teacher:
             self.teacher.train()
-        progress = (self.epoch + 1) / config.epochs
+        by_step = defence.lambda_schedule == "grow_by_step"
+        progress = (self.epoch + ((self.step + 1) / steps if by_step else 1)) / config.epochs
         loss, more = defence.loss(self.model, x, x_adv, y, progress=progress, teacher=self.teacher)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

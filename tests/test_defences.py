@@ -378,7 +378,7 @@ def test_unknown_switch_lists_the_known():
         ("norm", "l1", "linf, l2"),
         ("attack_loss", "dlr", "ce, kl"),
         ("attack_optimizer", "sgd", "unit, adam"),
-        ("lambda_schedule", "cosine", "grow, constant, decay"),
+        ("lambda_schedule", "cosine", "grow, grow_by_step, constant, decay"),
         ("regularizer_scale", "third", "sum, half, mean"),
         ("centroid_init", "uniform", "xavier, normal"),
     ],

@@ -8,7 +8,8 @@ from scipy.special import logsumexp
 from test_experiments import TINY, silent
 
 from ldatlib import figures_regularizer, open_run, regularizer
-from ldatlib.arms import SWITCHES
+from ldatlib.arms import LIKELIHOOD_SWITCHES, OTHER_SWITCHES
+from ldatlib.defences import DefenceConfig
 from ldatlib.gmm import GaussianMixtureHead
 
 
@@ -70,9 +71,11 @@ def test_the_last_weight_knows_scale_and_schedule(tmp_path):
     assert weight(regularizer_scale="half") == 0.5
     assert weight(regularizer_scale="mean") == pytest.approx(1 / dim)
     assert weight(lambda_schedule="decay") == 0
+    assert weight(lambda_schedule="grow_by_step") == 1
     # The same number from the head itself: the loss of an image at distance 1.
     head = GaussianMixtureHead(dim, 3)
-    features = head.means.detach()[:1] + torch.eye(dim)[:1]
+    head.requires_grad_(False)
+    features = head.means[:1] + torch.eye(dim)[:1]
     for scale in ("sum", "half", "mean"):
         value = head.likelihood_regularization(features, torch.tensor([0]), scale)
         assert float(value) == pytest.approx(weight(regularizer_scale=scale))
@@ -132,8 +135,40 @@ def test_figures_draw_every_arm(study):
 def test_switches_are_one_change_each(tmp_path):
     run = open_run("demo", {"ablations": "switches"}, tmp_path)
     arms = run.switch_arms()
-    assert list(arms) == ["as written", *SWITCHES]
+    assert list(arms) == ["as written", *LIKELIHOOD_SWITCHES, *OTHER_SWITCHES]
     plan = run.plan("05")
     assert {job.arm.label for job in plan if job.kind == "validation"} == {
         arm.label for arm in arms.values()
     }
+
+
+def test_what_else_is_changed_starts_from_the_base(tmp_path):
+    """Where LDAT as written collapses, margin, K and beta are varied on the chosen one."""
+    run = open_run("demo", {"ablations": "switches", "base": "ldat_chosen"}, tmp_path)
+    arms = run.switch_arms()
+    assert arms["as written"] == run.arm("ldat")
+    assert arms["LDAT (chosen)"] == run.arm("ldat_chosen") == run.beta_arms()[0.5]
+    for name, arm in arms.items():
+        base = "ldat_chosen" if name in OTHER_SWITCHES or name == "LDAT (chosen)" else "ldat"
+        assert arm.name == base
+    assert {arm.name for arm in run.attack_arms().values()} == {"ldat_chosen"}
+    labels = [arm.label for arm in run.every_arm()]
+    assert len(labels) == len(set(labels))
+
+
+def test_lambda_may_grow_by_the_step(tmp_path, monkeypatch):
+    """Six steps in two epochs: Eq. 12 has two values, the finer growth six, both end alike."""
+    run = open_run("demo", {**TINY, "epochs": 2, "batch_size": 400}, tmp_path, jobs=1)
+    original, seen = DefenceConfig.loss, {"grow": [], "grow_by_step": []}
+
+    def spy(self, *arguments, progress, **more):
+        seen[self.lambda_schedule].append(progress)
+        return original(self, *arguments, progress=progress, **more)
+
+    monkeypatch.setattr(DefenceConfig, "loss", spy)
+    run.train([run.arm("ldat", lambda_schedule=schedule) for schedule in seen], silent)
+    steps = len(seen["grow"]) // 2
+    assert steps > 1
+    assert seen["grow"] == [0.5] * steps + [1.0] * steps
+    expected = [(k + 1) / (2 * steps) for k in range(2 * steps)]
+    assert seen["grow_by_step"] == pytest.approx(expected)

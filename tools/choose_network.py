@@ -1,8 +1,8 @@
 """Choose the network of the profile cifar10-small: robust accuracy for the same time of a core.
 
 Standard is trained with each candidate for about the same seconds on one core, on a schedule of
-its own that ends there (cosine to 0), and attacked on validation images with PGD of 40 steps, L-inf.
-The network that keeps most is chosen. Test images play no part.
+its own that ends there (cosine to 0), and attacked on validation images with PGD L-inf of 40
+steps. The network that keeps most is chosen. Test images play no part.
 
     python tools/choose_network.py --set data_root=DIR --set dataset=folder --seconds 240
 

@@ -1,0 +1,219 @@
+"""Write the published results of cifar10-small into README and docs, from the records alone.
+
+    python tools/published_tables.py            rewrites what stands between the markers
+    python tools/published_tables.py --check    says what would change; exit status 1 if anything
+
+A marker is a line ``<!-- begin NAME -->`` with its ``<!-- end NAME -->``. Nothing is typed by hand.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+PAGES = ("README.md", "docs/cifar10.md", "docs/regularizer.md")
+_SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
+
+
+def markdown(frame, left: int = 1) -> str:
+    """A frame as a Markdown table without its index; the first ``left`` columns are text."""
+    rows = [list(map(str, frame.columns))]
+    rows.append(["---"] * left + ["---:"] * (len(frame.columns) - left))
+    rows += [["" if v != v else str(v) for v in row] for row in frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row).replace("\n", " ") + " |" for row in rows)
+
+
+def table1(run, keys) -> str:
+    """Measured and printed, a row each: the columns ``keys``, and AutoAttack where it was run."""
+    import pandas as pd
+
+    from ldatlib import paper, tables, tables_scrutiny
+    from ldatlib.defences import TITLES
+    from ldatlib.files import read_json
+    from ldatlib.robustness import share
+
+    printed = paper.table(1).set_index("defence")
+    arms = run.select_seed(run.arms())
+    rows = []
+    for arm, job in zip(arms, run.jobs_of("autoattack", arms), strict=True):
+        (record,) = run.whitebox([arm])
+        shares = {key: share(tables.right_images(record, key)) for key in keys}
+        row = {"defence": TITLES[arm.name], "source": "measured"}
+        row |= {tables.column_title(key): tables.percent(value) for key, value in shares.items()}
+        found = read_json(job.path)["norms"] if job.done else {}
+        for norm in run.profile.scrutiny_norms:
+            title = f"{tables.NORMS[norm]} AutoAttack"
+            right = tables_scrutiny.from_bits(found[norm]["right"]) if norm in found else None
+            row[title] = "" if right is None else tables.percent(share(right))
+        rows.append(row)
+        if arm.name in printed.index:
+            row = {"defence": "", "source": "paper"}
+            values = {tables.column_title(k): printed.loc[arm.name].get(k) for k in keys}
+            row |= {k: "" if v is None else f"{v:.2f}" for k, v in values.items()}
+            rows.append(row)
+    frame = pd.DataFrame(rows).fillna("")
+    return markdown(frame.loc[:, (frame != "").any()], 2)
+
+
+def seeds(run) -> str:
+    from ldatlib import tables
+    from ldatlib.defences import TITLES
+
+    spread = tables.over_seeds(run.whitebox(run.arms()))
+    spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
+    wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
+    wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
+    wide = wide.rename(index=TITLES, columns=tables.column_title).reset_index()
+    return markdown(wide)
+
+
+def cost(run) -> str:
+    import pandas as pd
+
+    from ldatlib.defences import TITLES
+
+    arms = run.select_seed(run.arms())
+    rows = [
+        {
+            "defence": TITLES[arm.name],
+            "training, s of a core": round(training["seconds"]),
+            "images/s": round(training["images_per_second"]),
+            "Table 1's attacks, s of a core": round(attacked["seconds"]),
+        }
+        for arm, training, attacked in zip(arms, run.train(arms), run.whitebox(arms), strict=True)
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def facts(run) -> str:
+    """Data, network, recipe, hardware, versions: one line each."""
+    from ldatlib import report
+
+    (record,) = run.train([run.arm("ldat")])
+    facts = report.facts(run, record).iloc[:, 0].drop("profile")
+    facts["precision of training"] = record["execution"]["precision"] + "; evaluation in float32"
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())])
+
+
+def total(run) -> str:
+    """What everything that is published took, in hours of one core."""
+    from ldatlib.files import read_json
+
+    jobs = {job.path: job for number in range(2, 10) for job in run.plan(f"{number:02}")}
+    seconds = {"train": 0.0, "rest": 0.0}
+    for job in jobs.values():
+        if job.done:
+            seconds["train" if job.kind == "train" else "rest"] += read_json(job.path)["seconds"]
+    trained, rest = (value / 3600 for value in seconds.values())
+    done = sum(job.done for job in jobs.values())
+    return (
+        f"{done} of {len(jobs)} results: trainings {trained:.1f} h of one core, evaluations "
+        f"{rest:.1f} h, so {(trained + rest) / 2:.1f} h of two cores."
+    )
+
+
+def claims(run, ldat: str) -> str:
+    from ldatlib import claims
+
+    columns = ["section", "the paper says", "seen here", "verdict"]
+    return markdown(claims.claims(run, ldat)[columns], 4)
+
+
+def verdicts(run) -> str:
+    """Every claim in a line: the verdict on LDAT as written, and on the chosen one."""
+    from ldatlib import claims
+    from ldatlib.defences import TITLES
+
+    frame = claims.claims(run)[["section", "the paper says"]]
+    for name in ("ldat", run.profile.base):
+        found = claims.claims(run, name).verdict
+        frame[TITLES[name]] = found.str.removesuffix(" at this scale")
+    return markdown(frame, 4)
+
+
+def scrutiny(run) -> str:
+    from ldatlib import report
+
+    parts = []
+    for title, frame in report.scrutiny(run).items():
+        parts += [f"**{title}**", "", markdown(frame.reset_index(), 2), ""]
+    return "\n".join(parts).strip() or "Not measured yet."
+
+
+def beta(run) -> str:
+    """Table 3, measured and printed."""
+    from ldatlib import tables
+
+    arms = run.beta_arms()
+    records = dict(zip(arms, run.basic(list(arms.values())), strict=True))
+    return markdown(tables.table3_beside_paper(records, "here").reset_index(), 2)
+
+
+def study(run) -> str:
+    from ldatlib import regularizer
+
+    switched = run.switch_arms()
+    arms = list(switched.values())
+    found = run.train(arms), run.validation(arms), run.basic(arms)
+    return markdown(regularizer.study_for_reading(list(switched), *found).reset_index())
+
+
+def render(run) -> dict[str, str]:
+    """Marker -> Markdown."""
+    keys = [attack.key for attack in run.table1_attacks()]
+    linf, l2 = ([key for key in keys if key.startswith(norm)] for norm in ("linf", "l2_"))
+    return {
+        "cifar10-table1": table1(run, _SHORT),
+        "cifar10-table1-linf": table1(run, ["natural", *linf, "linf"]),
+        "cifar10-table1-l2": table1(run, ["natural", *l2, "l2"]),
+        "cifar10-seeds": seeds(run),
+        "cifar10-cost": cost(run),
+        "cifar10-facts": facts(run),
+        "cifar10-total": total(run),
+        "cifar10-verdicts": verdicts(run),
+        "cifar10-claims": claims(run, "ldat"),
+        "cifar10-claims-chosen": claims(run, run.profile.base),
+        "cifar10-scrutiny": scrutiny(run),
+        "cifar10-beta": beta(run),
+        "cifar10-study": study(run),
+    }
+
+
+def fill(text: str, rendered: dict[str, str]) -> str:
+    """The page with everything between its markers replaced; an unknown marker is a KeyError."""
+
+    def replaced(match: re.Match) -> str:
+        name = match["name"]
+        return f"<!-- begin {name} -->\n{rendered[name]}\n<!-- end {name} -->"
+
+    pattern = r"<!-- begin (?P<name>[\w-]+) -->\n.*?<!-- end (?P=name) -->"
+    return re.sub(pattern, replaced, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    from ldatlib.experiments import open_run
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rendered = render(open_run("cifar10-published", out=folder, jobs=1))
+    stale = []
+    for page in PAGES:
+        path = PROJECT / page
+        old = path.read_text()
+        new = fill(old, rendered)
+        if new != old:
+            stale.append(page)
+            if not options.check:
+                path.write_text(new)
+    print("differs from the records:" if options.check else "rewritten:", stale or "nothing")
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
