@@ -208,7 +208,8 @@ _CIFAR10_SMALL = replace(
     base="ldat_chosen",
     ablations="switches",
     storage="half",
-    eval_images=1000,
+    # The images of the scrutiny, too: every attack there is has seen the same ones.
+    eval_images=500,
     eval_batch=100,
     saved_images=500,
     sweep_images=200,

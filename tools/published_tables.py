@@ -64,6 +64,8 @@ def seeds(run) -> str:
     from ldatlib.defences import TITLES
 
     spread = tables.over_seeds(run.whitebox(run.arms()))
+    if spread.empty:
+        return "One training of each so far."
     spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
     wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
     wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
@@ -156,10 +158,15 @@ def beta(run) -> str:
 def study(run) -> str:
     from ldatlib import regularizer
 
-    switched = run.switch_arms()
-    arms = list(switched.values())
+    kinds = ("train", "validation", "basic")
+    measured = {
+        name: arm
+        for name, arm in run.switch_arms().items()
+        if all(run.jobs_of(kind, [arm])[0].done for kind in kinds)
+    }
+    arms = list(measured.values())
     found = run.train(arms), run.validation(arms), run.basic(arms)
-    return markdown(regularizer.study_for_reading(list(switched), *found).reset_index())
+    return markdown(regularizer.study_for_reading(list(measured), *found).reset_index())
 
 
 def render(run) -> dict[str, str]:
