@@ -310,6 +310,8 @@ def _better_clustered(evidence: _Evidence):
         ]
         for name in (evidence.ldat, "trades")
     }
+    if None in values[evidence.ldat]:
+        return None, _ONE_POINT
     text = "; ".join(
         f"silhouette of {TITLES[name]}: natural {v[0]:.2f}, adversarial {v[1]:.2f}"
         for name, v in values.items()
@@ -318,11 +320,14 @@ def _better_clustered(evidence: _Evidence):
     return (True if all(better) else False if not any(better) else None), text
 
 
+_ONE_POINT = "all features lie in one point"
 _KINDS_OF_IMAGE = ("natural", "adversarial")
 
 
 def _same_distribution(evidence: _Evidence):
     numbers = evidence.features[evidence.ldat]["numbers"]
+    if numbers["probe"] is None:
+        return None, _ONE_POINT
     low, high = numbers["probe low"], numbers["probe high"]
     text = (
         f"a linear probe tells natural from adversarial features in {numbers['probe']:.1%} "
@@ -334,6 +339,8 @@ def _same_distribution(evidence: _Evidence):
 
 def _natural_closer(evidence: _Evidence):
     numbers = evidence.features[evidence.ldat]["numbers"]
+    if numbers["probe"] is None:
+        return None, _ONE_POINT
     near, far = (numbers[f"to own centroid, {kind}"] for kind in _KINDS_OF_IMAGE)
     text = f"mean distance to the own class's mean: natural {near:.2f}, adversarial {far:.2f}"
     return near < far, text

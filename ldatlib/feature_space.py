@@ -16,6 +16,18 @@ from ldatlib.robustness import wilson_interval
 
 # t-SNE's neighbourhood size, fewer where there are fewer points.
 PERPLEXITY = 30.0
+# Features that differ by less, in every dimension, lie in one point.
+_ONE_POINT = 1e-6
+NUMBERS = (
+    "moved",
+    "to own centroid, natural",
+    "to own centroid, adversarial",
+    "silhouette, natural",
+    "silhouette, adversarial",
+    "probe",
+    "probe low",
+    "probe high",
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,24 @@ def embedding(record: dict) -> Cloud:
     return Cloud(**{name: np.array(values) for name, values in record["embedding"].items()})
 
 
+def collapsed(points: Cloud) -> bool:
+    """Whether all features lie in one point, as far as float32 can tell.
+
+    A network whose likelihood term has won (``ldatlib.regularizer``) maps every image there. It has
+    no distances to speak of, and scikit-learn's t-SNE crashes on it.
+    """
+    both = np.concatenate([points.natural, points.adversarial])
+    return bool(np.ptp(both, axis=0).max() < _ONE_POINT)
+
+
 def embed(points: Cloud, seed: int = 0) -> Cloud:
-    """t-SNE of natural and adversarial features together, in two dimensions."""
+    """t-SNE of natural and adversarial features together, in two dimensions; one point stays one."""
     from sklearn.manifold import TSNE
 
     both = np.concatenate([points.natural, points.adversarial])
+    if collapsed(points):
+        half = len(points.natural)
+        return Cloud(np.zeros((half, 2)), np.zeros((len(both) - half, 2)), points.y)
     perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
     flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(both)
     half = len(points.natural)
@@ -100,7 +125,7 @@ def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[
 
 
 def numbers(points: Cloud, seed: int = 0) -> dict[str, float]:
-    """Everything notebook 06 prints beside the picture.
+    """Everything notebook 06 prints beside the picture; all None where features have collapsed.
 
     Raises ``UserError`` where there are too few images to speak of classes.
     """
@@ -112,6 +137,8 @@ def numbers(points: Cloud, seed: int = 0) -> dict[str, float]:
             f"{len(points.y)} images of {classes} classes are too few for a silhouette; raise "
             "tsne_images, saved_images and eval_images"
         )
+    if collapsed(points):
+        return dict.fromkeys(NUMBERS)
     value, low, high = probe(points.natural, points.adversarial, seed)
     return {
         **distances(points),

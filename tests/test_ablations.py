@@ -164,3 +164,16 @@ def test_too_few_images_for_a_silhouette_are_named():
     points = feature_space.Cloud(np.eye(4), np.eye(4), np.arange(4))
     with pytest.raises(UserError, match="4 images of 4 classes are too few"):
         feature_space.numbers(points)
+
+
+def test_features_in_one_point_have_no_distances():
+    """What a collapsed network leaves; t-SNE itself would crash on it."""
+    point = np.full((30, 4), 0.25)
+    cloud = feature_space.Cloud(point, point + 1e-9, np.arange(30) % 3)
+    assert feature_space.collapsed(cloud)
+    assert set(feature_space.numbers(cloud).values()) == {None}
+    flat = feature_space.embed(cloud)
+    assert flat.natural.shape == flat.adversarial.shape == (30, 2) and not flat.natural.any()
+    spread = feature_space.Cloud(point + np.eye(30, 4), point, np.arange(30) % 3)
+    assert not feature_space.collapsed(spread)
+    assert set(feature_space.numbers(spread)) == set(feature_space.NUMBERS)
