@@ -30,7 +30,7 @@ class _Evidence:
     """The records of one seed, by defence; ``ldat`` names the LDAT that the claims are put to."""
 
     def __init__(self, run: Run, ldat: str):
-        self.ldat, self.title = ldat, TITLES[ldat]
+        self.ldat, self.title, self.classes = ldat, TITLES[ldat], run.dataset.num_classes
         arms = run.select_seed(run.arms())
         self.whitebox = _found(run, "whitebox", arms)
         self.eps = _found(run, "sweep_eps", arms)
@@ -57,6 +57,14 @@ class _Evidence:
         self.rivals = [
             name for name in self.whitebox if name in ("standard", "trades", "mart", "lbgat")
         ]
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether LDAT's natural accuracy is that of guessing: its features have collapsed."""
+        if self.ldat not in self.whitebox:
+            return False
+        clean = self.whitebox[self.ldat]["clean_accuracy"]
+        return clean["low"] <= 1 / self.classes <= clean["high"]
 
     def accuracy(self, defence: str, key: str) -> float:
         """Percent right; ``key`` as for ``tables.right_images``."""
@@ -464,6 +472,8 @@ def claims(run: Run, ldat: str = "ldat") -> pd.DataFrame:
             holds, text = claim.observe(evidence)
         except (KeyError, ValueError, IndexError):
             holds, text = None, "needs records that this run does not have"
+        if evidence.at_chance and holds:
+            holds, text = None, f"{evidence.title} classifies no better than chance; {text}"
         seen = {True: "yes", False: "no", None: "cannot tell"}[holds]
         verdict = {True: "holds", False: "does not hold", None: "cannot tell"}[holds] + scale
         rows.append(

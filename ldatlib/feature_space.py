@@ -67,7 +67,7 @@ def collapsed(points: Cloud) -> bool:
 
 
 def embed(points: Cloud, seed: int = 0) -> Cloud:
-    """t-SNE of natural and adversarial features together, in two dimensions; one point stays one."""
+    """t-SNE of natural and adversarial features together, in two dimensions; a point stays one."""
     from sklearn.manifold import TSNE
 
     both = np.concatenate([points.natural, points.adversarial])

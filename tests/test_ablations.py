@@ -177,3 +177,15 @@ def test_features_in_one_point_have_no_distances():
     spread = feature_space.Cloud(point + np.eye(30, 4), point, np.arange(30) % 3)
     assert not feature_space.collapsed(spread)
     assert set(feature_space.numbers(spread)) == set(feature_space.NUMBERS)
+
+
+def test_a_network_at_chance_holds_no_claim(run, monkeypatch):
+    """Whatever such a network has of a claim, it has for the wrong reason."""
+    table = claims.claims(run)
+    assert (table["same here?"] == "yes").any()
+    monkeypatch.setattr(claims._Evidence, "at_chance", True)
+    guessing = claims.claims(run)
+    assert not (guessing["same here?"] == "yes").any()
+    assert (guessing["same here?"] == "no").equals(table["same here?"] == "no")
+    changed = guessing[table["same here?"] == "yes"]
+    assert changed["seen here"].str.contains("no better than chance").all()
