@@ -146,27 +146,45 @@ def scrutiny(run) -> str:
     return "\n".join(parts).strip() or "Not measured yet."
 
 
+def measured(run, arms: dict, kinds: tuple[str, ...]) -> dict:
+    """Those of the named arms whose records of all these kinds are there."""
+    return {
+        name: arm
+        for name, arm in arms.items()
+        if all(run.jobs_of(kind, [arm])[0].done for kind in kinds)
+    }
+
+
 def beta(run) -> str:
     """Table 3, measured and printed."""
     from ldatlib import tables
 
-    arms = run.beta_arms()
+    arms = measured(run, run.beta_arms(), ("train", "basic"))
+    if len(arms) < 2:
+        return "Not measured yet."
     records = dict(zip(arms, run.basic(list(arms.values())), strict=True))
     return markdown(tables.table3_beside_paper(records, "here").reset_index(), 2)
+
+
+def replaced(run) -> str:
+    """Figure 6 as numbers."""
+    import pandas as pd
+
+    from ldatlib import tables
+
+    arms = measured(run, run.attack_arms(), ("train", "basic"))
+    records = zip(arms, run.basic(list(arms.values())), strict=True)
+    rows = [{"trained against": name, **tables.basic_row(record)} for name, record in records]
+    return markdown(pd.DataFrame(rows))
 
 
 def study(run) -> str:
     from ldatlib import regularizer
 
-    kinds = ("train", "validation", "basic")
-    measured = {
-        name: arm
-        for name, arm in run.switch_arms().items()
-        if all(run.jobs_of(kind, [arm])[0].done for kind in kinds)
-    }
-    arms = list(measured.values())
-    found = run.train(arms), run.validation(arms), run.basic(arms)
-    return markdown(regularizer.study_for_reading(list(measured), *found).reset_index())
+    arms = measured(run, run.switch_arms(), ("train", "validation", "basic"))
+    trained = list(arms.values())
+    found = run.train(trained), run.validation(trained), run.basic(trained)
+    return markdown(regularizer.study_for_reading(list(arms), *found).reset_index())
 
 
 def render(run) -> dict[str, str]:
@@ -186,6 +204,7 @@ def render(run) -> dict[str, str]:
         "cifar10-claims-chosen": claims(run, run.profile.base),
         "cifar10-scrutiny": scrutiny(run),
         "cifar10-beta": beta(run),
+        "cifar10-fig6": replaced(run),
         "cifar10-study": study(run),
     }
 
