@@ -229,6 +229,7 @@ def transfer_matrix(matrix) -> Figure:
         cbar_kws={"label": "accuracy (%)"},
     )
     axes[0][0].set(xlabel="shown to", ylabel="PGD crafted on", title=r"Transfer, PGD $L_\infty$")
+    axes[0][0].tick_params(axis="x", rotation=30)
     return figure
 
 

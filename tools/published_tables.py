@@ -1,5 +1,7 @@
 """Write the published results of cifar10-small into README and docs, from the records alone.
 
+Tables and pictures: the latter go to docs/images.
+
     python tools/published_tables.py            rewrites what stands between the markers
     python tools/published_tables.py --check    says what would change; exit status 1 if anything
 
@@ -187,6 +189,30 @@ def study(run) -> str:
     return markdown(regularizer.study_for_reading(list(arms), *found).reset_index())
 
 
+def draw(run, folder: Path) -> None:
+    """The pages' pictures, as notebooks 03 and 05 have them."""
+    from ldatlib import figures, figures_regularizer, regularizer
+
+    figures.style()
+    first = run.select_seed(run.arms())
+    by_eps = {arm.name: record for arm, record in zip(first, run.sweep_eps(first), strict=True)}
+    arms = measured(run, run.likelihood_arms(), ("train", "validation", "basic"))
+    trained = list(arms.values())
+    found = run.train(trained), run.validation(trained), run.basic(trained)
+    table = regularizer.study(list(arms), *found)
+    weights = {name: regularizer.final_weight(arm.config) for name, arm in arms.items()}
+    lambdas = {name: run.log(arm) for name, arm in arms.items() if "lambda" in name}
+    pictures = {
+        "cifar10-fig4": figures.accuracy_by_eps(by_eps),
+        "likelihood-epochs": figures_regularizer.over_epochs(
+            {"as written": run.log(arms["as written"]), **lambdas}
+        ),
+        "likelihood-model": figures_regularizer.predicted(table, weights, run.dataset.num_classes),
+    }
+    for name, figure in pictures.items():
+        figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+
+
 def render(run) -> dict[str, str]:
     """Marker -> Markdown."""
     keys = [attack.key for attack in run.table1_attacks()]
@@ -227,7 +253,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rendered = render(open_run("cifar10-published", out=folder, jobs=1))
+        run = open_run("cifar10-published", out=folder, jobs=1)
+        rendered = render(run)
+        if not options.check:
+            draw(run, PROJECT / "docs" / "images")
     stale = []
     for page in PAGES:
         path = PROJECT / page
