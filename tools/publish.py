@@ -3,7 +3,8 @@
     python tools/publish.py --set dataset=folder --set data_root=DIR --set data_title=TITLE
 
 takes the same settings as the run itself. Whatever of it is done is published, nothing is
-computed; files of an earlier publication that no longer belong are removed.
+computed; files of an earlier publication that no longer belong are removed. ``--unpack`` is the way
+back: it copies what is published into the run's folder, from which the run goes on.
 """
 
 import argparse
@@ -24,8 +25,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     parser.add_argument("--out", help="folder of the run (default: runs/PROFILE)")
+    parser.add_argument("--unpack", action="store_true", help="into the run's folder instead")
     options = parser.parse_args()
     run = open_run(PROFILE, parse_assignments(options.assignments), options.out)
+    if options.unpack:
+        published.unpack(RESULTS / PROFILE, run.root)
+        print(f"{RESULTS / PROFILE} -> {run.root}")
+        return
     # Notebook 01 draws features of images; those are not published.
     jobs = [job for number in range(2, 10) for job in run.plan(f"{number:02}")]
     weights = [arm.label for arm in run.select_seed(run.arms())]
