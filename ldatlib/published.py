@@ -12,7 +12,7 @@ found by its key: notebooks draw from it and its networks can be used, without t
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +67,8 @@ def publish(run: "Run", jobs: Iterable["Job"], folder: Path, weights: Iterable[s
     return kept
 
 
-def unpack(folder: Path, root: Path) -> None:
-    """Copy a published run into a run's folder; what lies there already stays as it is.
+def unpack(folder: Path, root: Path, parts: Sequence[str] = FOLDERS) -> None:
+    """Copy a published run, or parts of it, into a run's folder; what lies there already stays.
 
     Raises ``UserError`` where the folder holds no published run.
     """
@@ -77,7 +77,7 @@ def unpack(folder: Path, root: Path) -> None:
             f"no published results in {folder}: {DESCRIPTION} is missing; start from a complete "
             "copy of the project, or name the folder with --set data_root=PATH"
         )
-    for name in FOLDERS:
+    for name in parts:
         for source in sorted((folder / name).glob("*")):
             target = root / name / source.name
             if target.exists():

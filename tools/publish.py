@@ -29,7 +29,8 @@ def main() -> None:
     options = parser.parse_args()
     run = open_run(PROFILE, parse_assignments(options.assignments), options.out)
     if options.unpack:
-        published.unpack(RESULTS / PROFILE, run.root)
+        # Without the attacked images, of which only some are kept: they are made again.
+        published.unpack(RESULTS / PROFILE, run.root, ("records", "checkpoints"))
         print(f"{RESULTS / PROFILE} -> {run.root}")
         return
     # Notebook 01 draws features of images; those are not published.
