@@ -36,16 +36,10 @@ class _Evidence:
         self.eps = _found(run, "sweep_eps", arms)
         self.steps = _found(run, "sweep_steps", arms)
         self.training = _found(run, "train", arms)
-        self.betas = {
-            beta: records[arm.name]
-            for beta, arm in run.beta_arms().items()
-            if (records := _found(run, "basic", [arm]))
-        }
-        self.attacks = {
-            name: records[arm.name]
-            for name, arm in run.attack_arms().items()
-            if (records := _found(run, "basic", [arm]))
-        }
+        # The variations are of the profile's base; of another LDAT they say nothing.
+        varied = ldat == run.profile.base
+        self.betas = _named(run, run.beta_arms()) if varied else {}
+        self.attacks = _named(run, run.attack_arms()) if varied else {}
         self.surrogates = _found(run, "transfer", run.surrogates())
         self.labels = {arm.name: arm.label for arm in arms}
         self.features = _found(run, "features", arms)
@@ -96,6 +90,12 @@ class _Lead:
     def __str__(self) -> str:
         rival = f"{TITLES[self.name]} {self.rival:.1f}%"
         return f"{self.title} {self.ldat:.1f}%, best rival {rival} (p={self.p_value:.2g})"
+
+
+def _named(run: Run, arms: dict) -> dict:
+    """The records of kind ``basic`` of named arms, as far as there are any."""
+    found = {name: _found(run, "basic", [arm]) for name, arm in arms.items()}
+    return {name: records[arms[name].name] for name, records in found.items() if records}
 
 
 def _found(run: Run, kind: str, arms) -> dict[str, dict]:
