@@ -130,18 +130,12 @@ class Arms:
         changed = {n: self._switched("ldat", n, s) for n, s in LIKELIHOOD_SWITCHES.items()}
         return {"as written": self.arm("ldat"), **changed}
 
-    def other_arms(self) -> dict[str, Arm]:
-        """The profile's base and everything else changed (``docs/gaps.md``)."""
-        base = self.profile.base
-        changed = {n: self._switched(base, n, s) for n, s in OTHER_SWITCHES.items()}
-        return {"base": self.arm(base), **changed}
-
     def switch_arms(self) -> dict[str, Arm]:
-        """Both, each training once."""
-        base = {} if self.profile.base == "ldat" else {TITLES[self.profile.base]: "base"}
-        others = self.other_arms()
-        named = {title: others[name] for title, name in base.items()}
-        return {**self.likelihood_arms(), **named, **{n: others[n] for n in OTHER_SWITCHES}}
+        """Those, then the profile's base and everything else of it changed (``docs/gaps.md``)."""
+        base, arms = self.profile.base, self.likelihood_arms()
+        if base != "ldat":
+            arms[TITLES[base]] = self.arm(base)
+        return arms | {n: self._switched(base, n, s) for n, s in OTHER_SWITCHES.items()}
 
     def _switched(self, base: str, name: str, switches: dict) -> Arm:
         return self.arm(base, variant=name.replace(" ", "-"), **switches)

@@ -13,9 +13,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "data" / "paper"
 TABLES = (1, 2, 3, 4, 5)
 EPOCHS = {"PreAct ResNet-18": 250, "WRN-28-10": 300}
 # Of CIFAR's 50,000; the rest may be kept for validation.
-MOST_TRAINING_IMAGES = 45_000
+LEAST_TRAINING_IMAGES = 45_000
 CIFAR10_CLASSES = frozenset(
-    "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
+    ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 )
 
 
@@ -43,7 +43,7 @@ def is_papers_data(dataset: Dataset) -> bool:
 def is_papers_scale(config: TrainConfig, train_images: int) -> bool:
     """Whether network, epochs and number of images are at least those of the paper."""
     epochs = EPOCHS.get(config.network.title)
-    return epochs is not None and config.epochs >= epochs and train_images >= MOST_TRAINING_IMAGES
+    return epochs is not None and config.epochs >= epochs and train_images >= LEAST_TRAINING_IMAGES
 
 
 def table(number: int) -> pd.DataFrame:
