@@ -215,7 +215,7 @@ def pgd(
     if random_start and loss == "kl":
         delta = 0.001 * torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
     elif random_start:
-        delta = _random_in_ball(x, eps, norm, generator)
+        delta = random_in_ball(x, eps, norm, generator)
     with frozen(model), torch.enable_grad():
         if loss == "kl":
             with torch.no_grad():
@@ -235,7 +235,8 @@ def pgd(
     return (x + project(delta, eps, norm)).clamp(0, 1)
 
 
-def _random_in_ball(x: Tensor, eps: float, norm: str, generator: torch.Generator | None) -> Tensor:
+def random_in_ball(x: Tensor, eps: float, norm: str, generator: torch.Generator | None) -> Tensor:
+    """A random perturbation of each image: uniform in the cube (L-inf) or in the L2 ball."""
     if norm == "linf":
         noise = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
         return (2 * noise - 1) * eps

@@ -25,7 +25,8 @@ from ldatlib.attack_methods import PACKAGE_NORMS
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors
-from ldatlib.robustness import predict, share, to_bits
+from ldatlib.robustness import check_images, predict, share, to_bits
+from ldatlib.side_by_side import check_processes, spread
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 TITLES = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
@@ -59,6 +60,7 @@ def standard(
     attacks: Sequence[str] = STANDARD,
     state: Path | None = None,
     on_attack: Callable[[str], None] | None = None,
+    processes: int = 1,
 ) -> Result:
     """Run the standard ensemble, each attack on the images still right.
 
@@ -70,6 +72,8 @@ def standard(
     state : a file that holds what is done. Where it exists, and belongs to this evaluation, its
         attacks are not run again; it is written after every attack and left behind.
     on_attack : called with an attack's name when it is done; not for those found in ``state``.
+    processes : on the CPU, processes of one thread that share the batches of an attack; the images
+        found are the same.
 
     Returns
     -------
@@ -79,9 +83,11 @@ def standard(
     Raises
     ------
     UserError : unknown norm or attack, a budget that is not positive, no images or images outside
-        [0,1], or a ``state`` of another evaluation.
+        [0,1], a ``state`` of another evaluation, less than one process or several on another
+        device than the CPU.
     """
     _check(x, eps, norm, attacks)
+    check_processes(processes, x.device)
     with torch.random.fork_rng(), frozen(model):
         classes = _classes(model, x)
         targets = min(_MOST_TARGETS, classes - 1)
@@ -98,7 +104,7 @@ def standard(
             if name in header["done"] or name in skipped:
                 continue
             started = time.perf_counter()
-            _run(model, x, y, name, tensors, settings)
+            _run(model, x, y, name, tensors, settings, processes)
             seconds = round(time.perf_counter() - started, 3)
             header["done"][name] = {"right": to_bits(tensors["right"]), "seconds": seconds}
             if state is not None:
@@ -128,10 +134,7 @@ def _check(x: Tensor, eps: float, norm: str, attacks: Sequence[str]) -> None:
             raise UserError(f"unknown attack {name!r} of AutoAttack; known: {', '.join(STANDARD)}")
     if list(attacks) != [name for name in STANDARD if name in attacks]:
         raise UserError(f"AutoAttack's attacks run in the order {', '.join(STANDARD)}")
-    if not len(x):
-        raise UserError("no images to evaluate on")
-    if not (x.min() >= 0 and x.max() <= 1):  # NaN included
-        raise UserError("images must lie in [0,1]; leave the normalisation to the model")
+    check_images(x)
 
 
 def _classes(model: nn.Module, x: Tensor) -> int:
@@ -160,8 +163,20 @@ def _begin(model, x, y, batch_size, state, settings) -> tuple[dict[str, Tensor],
     return tensors, {"kind": "autoattack", "settings": settings, "done": {}}
 
 
-def _run(model, x, y, name, tensors, settings) -> None:
+def _run(model, x, y, name, tensors, settings, processes) -> None:
     """One attack on the images still right; what it fools goes into ``tensors``."""
+    # The package splits the images still right into the same batches, and seeds every batch anew:
+    # one attack alone on them, batch by batch, is that attack within the whole.
+    rows = tensors["right"].nonzero().squeeze(1)
+    batches = rows.split(settings["batch_size"]) if len(rows) else ()
+    parts = ((model, x[b.to(x.device)], y[b.to(x.device)], name, settings) for b in batches)
+    for batch, (x_adv, fooled) in zip(batches, spread(_batch, parts, processes), strict=True):
+        tensors["x_adv"][batch[fooled]] = x_adv[fooled]
+        tensors["right"][batch[fooled]] = False
+
+
+def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor]:
+    """The package's images of one batch, and which of them fool the model; both on the CPU."""
     from pyautoattack import AutoAttack
 
     package = AutoAttack(
@@ -175,19 +190,9 @@ def _run(model, x, y, name, tensors, settings) -> None:
     package.attacks_to_run = [name]
     package.apgd_targeted.n_target_classes = settings["targets"]
     package.fab.n_target_classes = settings["targets"]
-    # The package splits the images still right into the same batches, and seeds every batch anew:
-    # one attack alone on them is that attack within the whole.
-    rows = tensors["right"].nonzero().squeeze(1)
-    if not len(rows):
-        return
-    kept = rows.to(x.device)
     with _quiet(package):
-        x_adv, predicted = package.run_standard_evaluation(
-            x[kept], y[kept], batch_size=settings["batch_size"]
-        )
-    fooled = (predicted != y[kept]).cpu()
-    tensors["x_adv"][rows[fooled]] = x_adv.detach().cpu()[fooled]
-    tensors["right"][rows[fooled]] = False
+        x_adv, predicted = package.run_standard_evaluation(x, y, batch_size=len(x))
+    return x_adv.detach().cpu(), (predicted != y).cpu()
 
 
 @contextmanager

@@ -59,7 +59,8 @@ def _open(options: argparse.Namespace):
     for option, setting in _SHORTHANDS.items():
         if (value := getattr(options, option, None)) is not None:
             overrides[setting] = value
-    return open_run(options.profile, overrides, options.out, jobs=1, deadline=deadline)
+    processes = getattr(options, "processes", 1)
+    return open_run(options.profile, overrides, options.out, 1, deadline, processes)
 
 
 def ended(work: Callable[[], int]) -> int:
@@ -129,6 +130,13 @@ def evaluate_command(argv: list[str] | None = None) -> int:
         "--kinds",
         default="whitebox",
         help=f"what to measure, by comma (default: whitebox): {', '.join(known)}",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes on the CPU that share worst_case or autoattack (default: 1)",
     )
 
     def work(run, arm, options):

@@ -63,12 +63,14 @@ def open_run(
     out: str | Path | None = None,
     jobs: int | None = None,
     deadline: float | None = None,
+    processes: int = 1,
 ) -> "Run":
     """A run of a profile in ``out`` (``runs/PROFILE`` of the project unless said).
 
     ``overrides`` replaces fields of the profile by name. ``jobs`` is the number of processes that
-    train and evaluate side by side: one a core on a CPU, one on a GPU unless said. At
-    ``deadline`` (seconds of ``time.time()``) whatever computes stops in good order.
+    train and evaluate side by side: one a core on a CPU, one on a GPU unless said; ``processes``
+    that of those which a single evaluation may be shared among. At ``deadline`` (seconds of
+    ``time.time()``) whatever computes stops in good order.
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
@@ -76,7 +78,7 @@ def open_run(
     folder = Path(out) if out else PROJECT / "runs" / profile
     if chosen.dataset == "published":
         published.unpack(Path(chosen.data_root), folder)
-    return Run(chosen, folder, jobs or default_jobs(), deadline)
+    return Run(chosen, folder, jobs or default_jobs(), deadline, processes)
 
 
 def default_jobs() -> int:
@@ -89,13 +91,21 @@ def default_jobs() -> int:
 class Run(Arms):
     """A profile, a folder, and what has been computed in it."""
 
-    def __init__(self, profile: Profile, root: Path, jobs: int = 1, deadline: float | None = None):
+    def __init__(
+        self,
+        profile: Profile,
+        root: Path,
+        jobs: int = 1,
+        deadline: float | None = None,
+        processes: int = 1,
+    ):
         self.profile, self.root, self.jobs = profile, Path(root), jobs
-        self.deadline = deadline
+        self.deadline, self.processes = deadline, processes
 
     def __getstate__(self) -> dict:
         # Workers load the data themselves: cheaper than sending it, and cached there.
-        return {k: getattr(self, k) for k in ("profile", "root", "jobs", "deadline")}
+        kept = ("profile", "root", "jobs", "deadline", "processes")
+        return {name: getattr(self, name) for name in kept}
 
     @property
     def late(self) -> bool:

@@ -41,6 +41,14 @@ def share(right: Tensor) -> dict:
     return {"value": successes / count, "low": low, "high": high, "count": count}
 
 
+def check_images(x: Tensor) -> None:
+    """Raises ``UserError`` for no images, or values outside [0,1]."""
+    if not len(x):
+        raise UserError("no images to evaluate on")
+    if not (x.min() >= 0 and x.max() <= 1):  # NaN included
+        raise UserError("images must lie in [0,1]; leave the normalisation to the model")
+
+
 def predict(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
     """Predicted classes [N]."""
     with torch.no_grad():
@@ -115,10 +123,7 @@ def evaluate(
     keys = [attack.key for attack in attacks]
     if len(set(keys)) < len(keys):
         raise UserError(f"two attacks share a key among {', '.join(keys)}; run them one by one")
-    if not len(x):
-        raise UserError("no images to evaluate on")
-    if not (x.min() >= 0 and x.max() <= 1):  # NaN included
-        raise UserError("images must lie in [0,1]; leave the normalisation to the model")
+    check_images(x)
     with frozen(model), full_precision(model):
         clean = predict(model, x, batch_size) == y
         right: dict[str, Tensor] = {}

@@ -55,7 +55,15 @@ def _autoattack(run: "Run", arm: "Arm", device: torch.device) -> dict:
     for norm in p.scrutiny_norms:
         eps, path = budgets(run)[norm], autoattack_path(run, arm, norm)
         result = autoattack.standard(
-            model, x, y, eps=eps, norm=norm, batch_size=p.eval_batch, state=path, on_attack=done
+            model,
+            x,
+            y,
+            eps=eps,
+            norm=norm,
+            batch_size=p.eval_batch,
+            state=path,
+            on_attack=done,
+            processes=run.processes,
         )
         norms[norm] = result.record
         key = f"{norm} AutoAttack"

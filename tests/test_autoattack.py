@@ -93,8 +93,8 @@ def test_an_attack_that_was_cut_off_begins_anew(net, images, tmp_path, monkeypat
     whole = autoattack.standard(net, x, y, **settings)
     work, state = autoattack._run, tmp_path / "state.safetensors"
 
-    def cut_off(model, x, y, name, tensors, rest):
-        work(model, x, y, name, tensors, rest)
+    def cut_off(model, x, y, name, tensors, *rest):
+        work(model, x, y, name, tensors, *rest)
         if name == "apgd-t":
             tensors["right"][:] = False
             raise KeyboardInterrupt
@@ -105,6 +105,16 @@ def test_an_attack_that_was_cut_off_begins_anew(net, images, tmp_path, monkeypat
     monkeypatch.setattr(autoattack, "_run", work)
     again = autoattack.standard(net, x, y, state=state, **settings)
     assert torch.equal(again.right, whole.right) and torch.equal(again.x_adv, whole.x_adv)
+
+
+def test_processes_share_the_batches_and_find_the_same_images(net, images):
+    x, y = images
+    settings = {"eps": 0.1, "norm": "l2", "attacks": WHITE, "batch_size": 5}
+    alone, shared = (autoattack.standard(net, x, y, processes=n, **settings) for n in (1, 2))
+    assert torch.equal(shared.right, alone.right) and torch.equal(shared.x_adv, alone.x_adv)
+    assert 0 < shared.right.sum() < len(y)
+    with pytest.raises(UserError, match="processes must be at least 1"):
+        autoattack.standard(net, x, y, processes=0, **settings)
 
 
 def test_the_state_of_another_evaluation_is_refused(net, images, tmp_path):

@@ -40,6 +40,22 @@ def trained(tmp_path_factory):
     return out
 
 
+def test_the_worst_case_alone_on_several_processes(trained, capsys):
+    out = [*TINY, "--set", "storage=half", "--set", "shard_mib=1", "--out", str(trained)]
+    arguments = [*out, "--arm", "ldat", "--kinds", "worst_case"]
+    assert evaluate_command([*arguments, "--processes", "0"]) == 1
+    assert "processes must be at least 1" in capsys.readouterr().err
+    assert evaluate_command([*arguments, "--processes", "2"]) == 0
+    (path,) = trained.glob("records/worst_case-*.json")
+    record = json.loads(path.read_text())
+    assert record["ok"] and list(record["norms"]) == ["linf", "l2"]
+    for norm, found in record["norms"].items():
+        assert found["processes"] == 2 and len(found["right"]) == 20
+        turns = [turn["attack"] for turn in found["attacks"]]
+        assert all(turn.startswith(norm) for turn in turns) and f"{norm}_fab" in turns
+    assert "worst case of ldat-s0" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400), (" 2m ", 120)]
 )
