@@ -110,9 +110,7 @@ def main() -> None:
             x_adv, _ = attack.run_standard_evaluation(a, b, batch_size=batch)
         keep("pyautoattack", a, x_adv, b)
 
-    print(
-        f"AutoAttack standard, L-inf {eps}, {few} images; batches of {size} here, of {batch} there\n"
-    )
+    print(f"AutoAttack, L-inf {eps}, {few} images; batches of {size} here, {batch} there\n")
     name = f"AutoAttack here, {processes} process" + ("es" if processes > 1 else "")
     both = {name: lambda: auto(name, processes), "pyautoattack": package}
     table(measure(both, device, 1), name, few)

@@ -6,6 +6,7 @@ Runs ``runner.py`` twice in a folder that is removed afterwards and reads the re
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+
+from side_by_side import begin
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -68,21 +71,26 @@ def run(arguments: list[str], peak: bool) -> tuple[float, float, list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", action="store_true", help="measure memory, too")
+    parser.add_argument("--quick", action="store_true", help="one notebook: does it run?")
     parser.add_argument("arguments", nargs="*", help="passed to runner.py, after --")
     options = parser.parse_args()
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    begin(argparse.Namespace(threads=threads, device="cpu"))
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--out", folder, *options.arguments]
+        if options.quick:
+            arguments += ["--only", "01", "--set", "plane_epochs=1"]
         for name in ("cold", "again"):
             seconds, highest, notebooks = run(arguments, options.peak)
             memory = f", {highest / 2**30:.2f} GiB at most" if options.peak else ""
-            print(f"{name}: {seconds:.0f} s wall{memory}")
-            print("  notebooks:", "; ".join(line.partition("] ")[2] for line in notebooks))
+            print(f"{name}: {seconds:.0f} s wall{memory}; notebooks:")
+            print("; ".join(line.partition("] ")[2] for line in notebooks) + "\n")
         kinds = defaultdict(lambda: [0, 0.0])
         for path in Path(folder, "records").glob("*.json"):
             record = json.loads(path.read_text())
             kinds[record["kind"]][0] += 1
             kinds[record["kind"]][1] += record["seconds"]
-    print("\n| kind of job | jobs | core-seconds |\n| --- | ---: | ---: |")
+    print("| kind of job | jobs | core-seconds |\n| --- | ---: | ---: |")
     for kind, (count, seconds) in sorted(kinds.items(), key=lambda item: -item[1][1]):
         print(f"| `{kind}` | {count} | {seconds:.0f} |")
 
