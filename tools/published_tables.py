@@ -144,7 +144,11 @@ def scrutiny(run) -> str:
 
     parts = []
     for title, frame in report.scrutiny(run).items():
-        parts += [f"**{title}**", "", markdown(frame.reset_index(), 2), ""]
+        frame = frame.reset_index()
+        # Words to the left, numbers to the right.
+        words = [not frame[name].astype(str).str.match(r"[-\d.]|$").all() for name in frame]
+        left = words.index(False) if False in words else len(words)
+        parts += [f"**{title}**", "", markdown(frame, left), ""]
     return "\n".join(parts).strip() or "Not measured yet."
 
 
