@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("letters", nargs="*", help="a to f; none: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes; nothing is written")
+    parser.add_argument("--rounds", metavar="N", help="turns of every candidate (default: 5)")
     parser.add_argument("--force", action="store_true", help="measure again what is there")
     options = parser.parse_args()
     known = scripts()
@@ -72,7 +73,10 @@ def main() -> int:
         if found and not options.force and not options.quick:
             print(f"({letter}) is there for this revision")
             continue
-        said = measure(known[letter], options.device, ["--quick"] if options.quick else [])
+        more = ["--quick"] if options.quick else []
+        if options.rounds and letter != "f":
+            more += ["--rounds", options.rounds]
+        said = measure(known[letter], options.device, more)
         print(said)
         if not options.quick:
             path.write_text(said)
