@@ -18,6 +18,8 @@ PROFILE = "cifar10-small"
 
 
 def main() -> None:
+    from published_tables import SEEDS
+
     from ldatlib import published
     from ldatlib.experiments import open_run
     from ldatlib.profiles import RESULTS, parse_assignments
@@ -35,6 +37,8 @@ def main() -> None:
         return
     # Notebook 01 draws features of images; those are not published.
     jobs = [job for number in range(2, 10) for job in run.plan(f"{number:02}")]
+    more = open_run(PROFILE, parse_assignments(options.assignments) | SEEDS, options.out)
+    jobs += more.jobs_of("train", more.arms()) + more.jobs_of("whitebox", more.arms())
     weights = [arm.label for arm in run.select_seed(run.arms())]
     folder = RESULTS / PROFILE
     kept = set(published.publish(run, jobs, folder, weights))

@@ -18,6 +18,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 PAGES = ("README.md", "docs/cifar10.md", "docs/regularizer.md")
+# What has several trainings: the other results of the profile are of one.
+SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 
 
@@ -62,17 +64,29 @@ def table1(run, keys) -> str:
 
 
 def seeds(run) -> str:
+    """Accuracies over seeds, and Welch's test of LDAT (chosen) against Standard."""
     from ldatlib import tables
     from ldatlib.defences import TITLES
+    from ldatlib.experiments import open_run
 
-    spread = tables.over_seeds(run.whitebox(run.arms()))
+    more = open_run(run.profile.name, SEEDS, run.root)
+    jobs = more.jobs_of("whitebox", more.arms())
+    records = more.whitebox([job.arm for job in jobs if job.done])
+    spread = tables.over_seeds(records)
     if spread.empty:
         return "One training of each so far."
     spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
     wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
     wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
     wide = wide.rename(index=TITLES, columns=tables.column_title).reset_index()
-    return markdown(wide)
+    tested = ", ".join(
+        f"{tables.column_title(key)} p = "
+        f"{tables.compare_methods(records, 'ldat_chosen', 'standard', key):.2g}"
+        for key in _SHORT
+    )
+    return (
+        f"{markdown(wide)}\n\n{TITLES['ldat_chosen']} against Standard, Welch's t-test: {tested}."
+    )
 
 
 def cost(run) -> str:
