@@ -37,8 +37,12 @@ def over_epochs(logs: dict[str, list[dict]]) -> Figure:
     return figure
 
 
-def predicted(table: pd.DataFrame, weights: dict[str, float], num_classes: int) -> Figure:
+def predicted(
+    table: pd.DataFrame, weights: dict[str, float], num_classes: int, margin: float
+) -> Figure:
     """The small model against the arms of ``regularizer.study``; arm -> weight in the last epoch.
+
+    ``margin``: that of all the arms.
 
     Left: the own squared distance that the model predicts from an arm's separation and weight,
     and the one measured. Right: separation against weight, and the line above which the model
@@ -50,7 +54,7 @@ def predicted(table: pd.DataFrame, weights: dict[str, float], num_classes: int) 
     ends = []
     for (_, row), shade in zip(shown.iterrows(), colours, strict=True):
         weight = weights[row.arm]
-        expected = regularizer.half_squared_distance(row.separation, weight, num_classes)
+        expected = regularizer.half_squared_distance(row.separation, weight, num_classes, margin)
         ends += [expected, row.val_own_centroid]
         axes[0].plot(expected, row.val_own_centroid, "o", color=shade, label=row.arm)
         axes[1].plot(weight, row.separation, "o", color=shade)
@@ -62,7 +66,7 @@ def predicted(table: pd.DataFrame, weights: dict[str, float], num_classes: int) 
         ylabel="measured",
     )
     grid = np.geomspace(1e-3, 2, 100)
-    critical = np.sqrt(2 * grid / (1 - 1 / num_classes))
+    critical = np.sqrt(2 * grid / (1 - 1 / num_classes) + margin)
     axes[1].fill_between(grid, critical, color="0.9")
     axes[1].plot(grid, critical, color="0.4", lw=1)
     axes[1].annotate("collapse", (0.9, 0.25), ha="right", color="0.4")

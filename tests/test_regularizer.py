@@ -128,7 +128,12 @@ def test_figures_draw_every_arm(study):
     assert all(len(axis.lines) == 3 for axis in figure.axes)
     weights = {n: regularizer.final_weight(a.config) for n, a in zip(names, arms, strict=True)}
     table = regularizer.study(names, *found)
-    figure = figures_regularizer.predicted(table, weights, run.dataset.num_classes)
+    figure = figures_regularizer.predicted(table, weights, run.dataset.num_classes, 0.1)
+    # The line of collapse is that of the critical weight.
+    weight, separation = figure.axes[1].lines[-1].get_data()
+    assert regularizer.critical_weight(separation[-1], run.dataset.num_classes, 0.1) == (
+        pytest.approx(weight[-1])
+    )
     assert len(figure.legends[0].get_texts()) == 2  # lambda 0 has no weight and no prediction
 
 

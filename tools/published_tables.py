@@ -225,7 +225,9 @@ def draw(run, folder: Path) -> None:
         "likelihood-epochs": figures_regularizer.over_epochs(
             {"as written": run.log(arms["as written"]), **lambdas}
         ),
-        "likelihood-model": figures_regularizer.predicted(table, weights, run.dataset.num_classes),
+        "likelihood-model": figures_regularizer.predicted(
+            table, weights, run.dataset.num_classes, run.profile.margin
+        ),
     }
     for name, figure in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
