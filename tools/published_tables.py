@@ -77,8 +77,9 @@ def seeds(run) -> str:
         return "One training of each so far."
     spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
     wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
+    wide = wide.rename(columns=tables.column_title)
     wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
-    wide = wide.rename(index=TITLES, columns=tables.column_title).reset_index()
+    wide = wide.rename(index=TITLES).reset_index()
     tested = ", ".join(
         f"{tables.column_title(key)} p = "
         f"{tables.compare_methods(records, 'ldat_chosen', 'standard', key):.2g}"
