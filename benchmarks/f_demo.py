@@ -68,14 +68,32 @@ def run(arguments: list[str], peak: bool) -> tuple[float, float, list[str]]:
     return time.perf_counter() - started, highest, notebooks
 
 
+def by_kind(folder: Path) -> None:
+    """Core-seconds of a run's records, kind by kind."""
+    kinds = defaultdict(lambda: [0, 0.0])
+    for path in Path(folder, "records").glob("*.json"):
+        record = json.loads(path.read_text())
+        kinds[record["kind"]][0] += 1
+        kinds[record["kind"]][1] += record["seconds"]
+    print("| kind of job | jobs | core-seconds |\n| --- | ---: | ---: |")
+    for kind, (count, seconds) in sorted(kinds.items(), key=lambda item: -item[1][1]):
+        print(f"| `{kind}` | {count} | {seconds:.0f} |")
+    total = sum(seconds for _, seconds in kinds.values())
+    print(f"| all | {sum(count for count, _ in kinds.values())} | {total:.0f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peak", action="store_true", help="measure memory, too")
+    parser.add_argument("--found", metavar="DIR", help="only count what a run there took")
     parser.add_argument("--quick", action="store_true", help="one notebook: does it run?")
     parser.add_argument("arguments", nargs="*", help="passed to runner.py, after --")
     options = parser.parse_args()
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     begin(argparse.Namespace(threads=threads, device="cpu"))
+    if options.found:
+        by_kind(Path(options.found))
+        return
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--out", folder, *options.arguments]
         if options.quick:
@@ -85,14 +103,7 @@ def main() -> None:
             memory = f", {highest / 2**30:.2f} GiB at most" if options.peak else ""
             print(f"{name}: {seconds:.0f} s wall{memory}; notebooks:")
             print("; ".join(line.partition("] ")[2] for line in notebooks) + "\n")
-        kinds = defaultdict(lambda: [0, 0.0])
-        for path in Path(folder, "records").glob("*.json"):
-            record = json.loads(path.read_text())
-            kinds[record["kind"]][0] += 1
-            kinds[record["kind"]][1] += record["seconds"]
-    print("| kind of job | jobs | core-seconds |\n| --- | ---: | ---: |")
-    for kind, (count, seconds) in sorted(kinds.items(), key=lambda item: -item[1][1]):
-        print(f"| `{kind}` | {count} | {seconds:.0f} |")
+        by_kind(Path(folder))
 
 
 if __name__ == "__main__":
