@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ldatlib.robustness import to_bits
+from ldatlib.robustness import predict, to_bits
 
 
 class Plane(nn.Module):
@@ -62,6 +62,20 @@ class SmoothNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(torch.tanh(3 * self.first(x.flatten(1))))
+
+
+def smooth_net() -> SmoothNet:
+    """Five classes of images of 5x5, always the same weights."""
+    torch.manual_seed(3)
+    return SmoothNet(pixels=25, classes=5, hidden=12).eval()
+
+
+def mostly_right(net: nn.Module, count: int) -> tuple[Tensor, Tensor]:
+    """Images [count, 1, 5, 5] and labels of which the network has every eighth wrong."""
+    x = torch.rand(count, 1, 5, 5)
+    y = predict(net, x)
+    y[::8] = (y[::8] + 1) % 5
+    return x, y
 
 
 def snapshot(model: nn.Module) -> dict:

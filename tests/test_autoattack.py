@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import Plane, SmoothNet, images_around, snapshot
+from helpers import Plane, SmoothNet, images_around, mostly_right, smooth_net, snapshot
 from test_robustness import COUNT, EPS, LOGITS, SIDE, closed_form
 
 from ldatlib import UserError, autoattack
@@ -15,16 +15,12 @@ BUDGET = {"linf": 0.12, "l2": 0.5}
 
 @pytest.fixture
 def net():
-    torch.manual_seed(3)
-    return SmoothNet(pixels=25, classes=5, hidden=12).eval()
+    return smooth_net()
 
 
 @pytest.fixture
 def images(net):
-    x = torch.rand(24, 1, 5, 5)
-    y = predict(net, x)
-    y[::8] = (y[::8] + 1) % 5
-    return x, y
+    return mostly_right(net, 24)
 
 
 def direct(net, x, y, norm, targets, batch_size):

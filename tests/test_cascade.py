@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import SmoothNet, snapshot
+from helpers import mostly_right, smooth_net, snapshot
 from torch import nn
 
 from ldatlib import UserError
@@ -17,16 +17,12 @@ EPS = {"linf": 0.1, "l2": 0.4}
 
 @pytest.fixture
 def net():
-    torch.manual_seed(3)
-    return SmoothNet(pixels=25, classes=5, hidden=12).eval()
+    return smooth_net()
 
 
 @pytest.fixture
 def images(net):
-    x = torch.rand(40, 1, 5, 5)
-    y = predict(net, x)
-    y[::8] = (y[::8] + 1) % 5
-    return x, y
+    return mostly_right(net, 40)
 
 
 class Counting(nn.Module):
