@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from ldatlib.execution import keep_pages
+
 # Raised when the same configuration would give other numbers than before; part of every key.
 # tests/test_golden.py holds a tiny training against stored figures and fails when they move.
 NUMERICS = 1
@@ -15,7 +17,10 @@ _LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "foolbox", "pyaut
 
 
 def provenance(device: torch.device | str) -> dict:
-    """Source revision, versions of Python and the libraries, device. Not part of any key."""
+    """Source revision, versions of Python and the libraries, device, what of the device is used.
+
+    Not part of any key.
+    """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
@@ -24,6 +29,7 @@ def provenance(device: torch.device | str) -> dict:
         "libraries": {library: _version(library) for library in ("ldatlib", *_LIBRARIES)},
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
+        "keeps_pages": keep_pages(),
     }
 
 

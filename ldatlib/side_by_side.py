@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from ldatlib.errors import UserError
+from ldatlib.execution import keep_pages
 
 
 def check_processes(processes: int, device: torch.device) -> None:
@@ -33,4 +34,5 @@ def spread(work: Callable, parts: Iterable[tuple], processes: int) -> list:
 
 def _one_thread(work: Callable, part: tuple):
     torch.set_num_threads(1)
+    keep_pages()
     return work(*part)

@@ -1,0 +1,51 @@
+"""How a network runs: what a process does with the memory of freed tensors."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from ldatlib.experiments import PROJECT
+
+# Blocks larger than any that glibc keeps by itself; a page is 4 KiB nearly everywhere.
+CHURN = """
+import resource, torch
+from ldatlib.execution import keep_pages, place
+from ldatlib.records import provenance
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(16 * 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+alone = faults(5)
+place(torch.nn.Conv2d(1, 1, 1), "cpu")
+faults(5)
+print(keep_pages(), provenance("cpu")["keeps_pages"], alone, faults(5))
+"""
+
+
+def churn(**environment: str) -> list[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    command = [sys.executable, "-c", CHURN]
+    said = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=PROJECT, env=kept | environment
+    )
+    return said.stdout.split()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
+def test_a_placed_network_keeps_the_pages_of_its_tensors():
+    kept, recorded, alone, after = churn()
+    assert (kept, recorded) == ("True", "True")
+    # 64 MiB five times over: 81,920 pages where they are handed back.
+    assert int(after) < int(alone) / 20
+
+
+def test_whoever_sets_the_allocator_is_left_alone():
+    kept, recorded, alone, after = churn(MALLOC_MMAP_THRESHOLD_="65536")
+    assert (kept, recorded) == ("False", "False")
+    assert int(after) > int(alone) / 2
