@@ -1,13 +1,13 @@
 """(b) Algorithm 1 against foolbox's DDN, the attack it comes from, with the same steps.
 
 Once like for like: the same network, precision and layout, parameters frozen. Once each as its
-users call it: foolbox in float32 on a model whose parameters ask for gradients, Algorithm 1 with
-the precision that a training here chooses.
+users call it: foolbox in a process of its own, in float32, on a model whose parameters ask for
+gradients; Algorithm 1 with the precision that a training here chooses.
 """
 
 import foolbox
 import torch
-from side_by_side import begin, measure, parser, table
+from side_by_side import Apart, begin, measure, parser, table
 
 from ldatlib.attacks import boundary_attack, frozen
 from ldatlib.execution import place, prepare
@@ -27,11 +27,16 @@ def ddn_frozen(model, x, y) -> None:
         ddn(model, x, y)
 
 
+def ddn_as_called(x, y, device):
+    x, y = x.to(device), y.to(device)
+    model = build_network(NetworkConfig(10)).to(device)
+    return lambda: ddn(model, x, y)
+
+
 def main() -> None:
     options = parser(__doc__).parse_args()
     device = begin(options)
     batch = 8 if options.quick else 64
-    usual = build_network(NetworkConfig(10)).to(device)
     ours = place(build_network(NetworkConfig(10)), device)
     execution = prepare(ours, device, precision="auto")
     x, y = torch.rand(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
@@ -43,7 +48,7 @@ def main() -> None:
     }
     table(measure(like, device, options.rounds), "Algorithm 1", batch)
     called = {
-        "foolbox DDN, as called": lambda: ddn(usual, x, y),
+        "foolbox DDN, as called": Apart(ddn_as_called, x.cpu(), y.cpu(), device),
         "Algorithm 1": lambda: boundary_attack(ours, last, y, num_steps=STEPS),
     }
     table(measure(called, device, options.rounds), "Algorithm 1", batch)

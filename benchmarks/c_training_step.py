@@ -3,12 +3,12 @@
 Bare passes: K forward and input-gradient passes, and two forward and backward passes in train
 mode, of the same network, precision and layout. The plain loop is written as public scripts of
 adversarial training are: float32, contiguous, gradients of the parameters computed in the attack
-and thrown away.
+and thrown away; it runs in a process of its own.
 """
 
 import torch
 import torch.nn.functional as F
-from side_by_side import begin, measure, parser, table
+from side_by_side import Apart, begin, measure, parser, table
 
 from ldatlib.attacks import frozen
 from ldatlib.defences import make_defence
@@ -16,6 +16,7 @@ from ldatlib.execution import place, prepare
 from ldatlib.models import NetworkConfig, build_network
 
 STEPS = 10
+CONFIG = NetworkConfig(10, "gmm")
 
 
 def optimiser(model):
@@ -68,22 +69,28 @@ def plain_step(model, sgd, x, y) -> None:
     sgd.step()
 
 
+def plain_loop(x, y, device):
+    x, y = x.to(device), y.to(device)
+    model = build_network(CONFIG).to(device)
+    sgd = optimiser(model)
+    return lambda: plain_step(model, sgd, x, y)
+
+
 def main() -> None:
     options = parser(__doc__).parse_args()
     device = begin(options)
     batch = 8 if options.quick else 64
-    config = NetworkConfig(10, "gmm")
-    ours, usual = place(build_network(config), device), build_network(config).to(device)
+    ours = place(build_network(CONFIG), device)
     execution = prepare(ours, device, precision="auto")
     defence = make_defence("ldat", eps_linf=8 / 255, eps_l2=0.5, radius=1.5, num_steps=STEPS)
     x, y = torch.rand(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
     last = x.contiguous(memory_format=torch.channels_last)
-    own, other = optimiser(ours), optimiser(usual)
+    own = optimiser(ours)
     print(f"PreAct ResNet-18, batch {batch}, K = {STEPS}; here: {execution.precision}\n")
     candidates = {
         "its bare passes": lambda: bare_step(ours, last, y),
         "an LDAT step": lambda: ldat_step(ours, defence, own, last, y),
-        "a plain loop": lambda: plain_step(usual, other, x, y),
+        "a plain loop": Apart(plain_loop, x.cpu(), y.cpu(), device),
     }
     table(measure(candidates, device, options.rounds), "its bare passes", batch)
 

@@ -2,17 +2,17 @@
 
 The network is the demo's Standard defence (``python runner.py --only 02`` trains it), attacked at
 the demo's budget on the same test images; its robust accuracy is above 40%. All candidates have
-the same cores: here as many processes of one thread, elsewhere one process, as it is called.
-Speed counts only at equal accuracy, so the table has both, with 95% intervals. torchattacks is
-measured where it is installed (``pip install --no-deps torchattacks==3.3.0``); it is no dependency,
-since it wants an old version of requests.
+the same cores: here as many processes of one thread, elsewhere one process, as it is called, and
+apart from this one. Speed counts only at equal accuracy, so the table has both, with 95% intervals.
+torchattacks is measured where it is installed (``pip install --no-deps torchattacks==3.3.0``); it
+is no dependency, since it wants an old version of requests.
 """
 
 import importlib.util
 
 import foolbox
 import torch
-from side_by_side import begin, measure, parser, table
+from side_by_side import Apart, begin, measure, parser, table
 
 from ldatlib import autoattack, robustness
 from ldatlib.attacks import frozen
@@ -24,6 +24,45 @@ from ldatlib.robustness import Attack, share
 STEPS = 40
 
 
+def with_foolbox(path, x, y, eps, step_size, batch, device):
+    """In a process of its own, as the libraries below: what it makes of the images."""
+    model = load_model(path).to(device)
+    target = foolbox.PyTorchModel(model, bounds=(0, 1), device=device)
+    attack = foolbox.attacks.LinfPGD(steps=STEPS, abs_stepsize=step_size)
+    return _in_batches(
+        lambda a, b: attack(target, a, b, epsilons=eps)[1], x.to(device), y.to(device), batch
+    )
+
+
+def with_torchattacks(path, x, y, eps, step_size, batch, device):
+    import torchattacks
+
+    attack = torchattacks.PGD(load_model(path).to(device), eps, step_size, STEPS)
+    return _in_batches(attack, x.to(device), y.to(device), batch)
+
+
+def with_pyautoattack(path, x, y, eps, batch, device):
+    from pyautoattack import AutoAttack
+
+    model, x, y = load_model(path).to(device), x.to(device), y.to(device)
+    attack = AutoAttack(model, norm="Linf", eps=eps, seed=0, device=device)
+    attack.logger.setLevel("ERROR")
+
+    def work() -> torch.Tensor:
+        with frozen(model):
+            return attack.run_standard_evaluation(x, y, batch_size=batch)[0].cpu()
+
+    return work
+
+
+def _in_batches(attack, x, y, batch):
+    def work() -> torch.Tensor:
+        parts = [attack(a, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)]
+        return torch.cat(parts).cpu()
+
+    return work
+
+
 def main() -> None:
     options = parser(__doc__).parse_args()
     device = begin(options)
@@ -31,8 +70,9 @@ def main() -> None:
     arm = run.arm("standard")
     if not run.jobs_of("train", [arm])[0].done:
         raise SystemExit("train the network first: python runner.py --only 02")
+    path = run.checkpoint_path(arm)
     # As its file gives it: the layout and the gradient flags that users have.
-    model = load_model(run.checkpoint_path(arm)).to(device)
+    model = load_model(path).to(device)
     p, images = run.profile, 32 if options.quick else 300
     x, y = run.test_images(images, device)
     eps, batch = p.eps_linf, p.eval_batch
@@ -41,6 +81,7 @@ def main() -> None:
     found: dict[str, torch.Tensor] = {}
 
     def keep(name: str, images: torch.Tensor, x_adv: torch.Tensor, labels: torch.Tensor) -> None:
+        x_adv = x_adv.to(device)
         clean = robustness.predict(model, images) == labels
         found[name] = clean & (robustness.predict(model, x_adv) == labels)
 
@@ -51,14 +92,9 @@ def main() -> None:
         print()
         found.clear()
 
-    def in_batches(name, attack) -> None:
-        parts = [attack(a, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)]
-        keep(name, x, torch.cat(parts), y)
-
-    def with_foolbox() -> None:
-        target = foolbox.PyTorchModel(model, bounds=(0, 1), device=device)
-        attack = foolbox.attacks.LinfPGD(steps=STEPS, abs_stepsize=pgd.absolute_step)
-        in_batches("foolbox", lambda a, b: attack(target, a, b, epsilons=eps)[1])
+    def elsewhere(name: str, make, *arguments):
+        apart = Apart(make, path, *arguments, batch, device)
+        return lambda: keep(name, arguments[0].to(device), apart(), arguments[1].to(device))
 
     def only_the_worst_case(processes: int):
         name = f"worst case here, {processes} process" + ("es" if processes > 1 else "")
@@ -78,14 +114,11 @@ def main() -> None:
     if processes > 1:
         name, work = only_the_worst_case(1)
         candidates[name] = work
-    candidates |= {"evaluate here": every_column, "foolbox": with_foolbox}
+    candidates["evaluate here"] = every_column
+    settings = (x.cpu(), y.cpu(), eps, pgd.absolute_step)
+    candidates["foolbox"] = elsewhere("foolbox", with_foolbox, *settings)
     if importlib.util.find_spec("torchattacks"):
-        import torchattacks
-
-        def with_torchattacks() -> None:
-            in_batches("torchattacks", torchattacks.PGD(model, eps, pgd.absolute_step, STEPS))
-
-        candidates["torchattacks"] = with_torchattacks
+        candidates["torchattacks"] = elsewhere("torchattacks", with_torchattacks, *settings)
     print(f"PGD-{STEPS}, L-inf {eps}, {images} images\n")
     table(measure(candidates, device, options.rounds), first, images)
     said()
@@ -101,17 +134,9 @@ def main() -> None:
         )
         found[name] = result.right
 
-    def package() -> None:
-        from pyautoattack import AutoAttack
-
-        attack = AutoAttack(model, norm="Linf", eps=eps, seed=0, device=device)
-        attack.logger.setLevel("ERROR")
-        with frozen(model):
-            x_adv, _ = attack.run_standard_evaluation(a, b, batch_size=batch)
-        keep("pyautoattack", a, x_adv, b)
-
     print(f"AutoAttack, L-inf {eps}, {few} images; batches of {size} here, {batch} there\n")
     name = f"AutoAttack here, {processes} process" + ("es" if processes > 1 else "")
+    package = elsewhere("pyautoattack", with_pyautoattack, a.cpu(), b.cpu(), eps)
     both = {name: lambda: auto(name, processes), "pyautoattack": package}
     table(measure(both, device, 1), name, few)
     said()

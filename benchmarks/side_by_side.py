@@ -5,6 +5,7 @@ rounds of the ratio within a round. Nothing here has a threshold.
 """
 
 import argparse
+import multiprocessing
 import platform
 import statistics
 import time
@@ -45,6 +46,42 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     work()
     wait()
     return time.perf_counter() - started
+
+
+class Apart:
+    """A candidate in a process of its own: what this project sets for its process is not set there.
+
+    ``make(*arguments)`` runs in that process and returns the work; calling the candidate does the
+    work once and returns what it returns. All of them are picklable, tensors on the CPU.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], object]], *arguments: object):
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        parts = (theirs, torch.get_num_threads(), make, arguments)
+        self._process = spawn.Process(target=_serve, args=parts, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._pipe.recv()
+
+    def __call__(self) -> object:
+        self._pipe.send("once")
+        return self._pipe.recv()
+
+
+def _serve(pipe, threads: int, make: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(threads)
+    work = make(*arguments)
+    pipe.send("ready")
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:  # the benchmark has ended
+            return
+        found = work()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        pipe.send(found)
 
 
 def measure(
