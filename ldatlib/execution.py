@@ -44,10 +44,11 @@ def keep_pages() -> bool:
 
     By itself glibc hands a large tensor's pages back to the system and asks for them, zeroed, an
     operation later: a tenth to a quarter of a float32 pass on a CPU. Results do not depend on it.
-    A process that sets one of glibc's own ``MALLOC_`` variables decides for itself, and other C
-    libraries are left as they are.
+    Whoever sets one of glibc's own variables for these decides, and other C libraries are left as
+    they are.
     """
-    if any(name in os.environ for name in _MALLOC_VARIABLES):
+    tuned = "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+    if tuned or any(name in os.environ for name in _MALLOC_VARIABLES):
         return False
     try:
         libc = ctypes.CDLL(None)

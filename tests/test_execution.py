@@ -29,7 +29,7 @@ print(keep_pages(), provenance("cpu")["keeps_pages"], alone, faults(5))
 
 
 def churn(**environment: str) -> list[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", CHURN]
     said = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=PROJECT, env=kept | environment
@@ -45,7 +45,14 @@ def test_a_placed_network_keeps_the_pages_of_its_tensors():
     assert int(after) < int(alone) / 20
 
 
-def test_whoever_sets_the_allocator_is_left_alone():
-    kept, recorded, alone, after = churn(MALLOC_MMAP_THRESHOLD_="65536")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"MALLOC_MMAP_THRESHOLD_": "65536"},
+        {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"},
+    ],
+)
+def test_whoever_sets_the_allocator_is_left_alone(setting):
+    kept, recorded, alone, after = churn(**setting)
     assert (kept, recorded) == ("False", "False")
     assert int(after) > int(alone) / 2
