@@ -125,8 +125,9 @@ def main() -> None:
 
     few = 8 if options.quick else 300
     a, b = x[:few], y[:few]
-    # Batches enough for all processes when half of the images have fallen.
-    size = min(batch, -(-few // (3 * processes)))
+    # One for every process once a third of the images has fallen; Square's steps cost as much
+    # for a few images as for many.
+    size = min(batch, -(-2 * few // (3 * processes)))
 
     def auto(name: str, processes: int) -> None:
         result = autoattack.standard(
