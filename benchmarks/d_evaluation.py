@@ -6,6 +6,9 @@ the same cores: here as many processes of one thread, elsewhere one process, as 
 apart from this one. Speed counts only at equal accuracy, so the table has both, with 95% intervals.
 torchattacks is measured where it is installed (``pip install --no-deps torchattacks==3.3.0``); it
 is no dependency, since it wants an old version of requests.
+
+AutoAttack's table has its bare passes, too: as many forward and input-gradient passes of the
+network, counted in a run of their own, on the same processes and in the same batches.
 """
 
 import importlib.util
@@ -13,15 +16,20 @@ import importlib.util
 import foolbox
 import torch
 from side_by_side import Apart, begin, measure, parser, table
+from torch import Tensor, nn
 
 from ldatlib import autoattack, robustness
 from ldatlib.attacks import frozen
 from ldatlib.cascade import worst_case
 from ldatlib.checkpoint import load_model
+from ldatlib.execution import place
 from ldatlib.experiments import open_run
 from ldatlib.robustness import Attack, share
+from ldatlib.side_by_side import spread
 
 STEPS = 40
+# What pyautoattack takes where its user names no size.
+PACKAGE_BATCH = 250
 
 
 def with_foolbox(path, x, y, eps, step_size, batch, device):
@@ -63,6 +71,43 @@ def _in_batches(attack, x, y, batch):
     return work
 
 
+class _Tap(torch.autograd.Function):
+    """The identity; what it is given backwards is counted."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, counted: "Counted") -> Tensor:
+        ctx.counted = counted
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        ctx.counted.gradients += len(gradient)
+        return gradient, None
+
+
+class Counted(nn.Module):
+    """A network that counts the images that pass it: ``forwards``, and ``gradients`` of them."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.forwards, self.gradients = model, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += len(x)
+        return self.model(_Tap.apply(x, self))
+
+
+def bare_passes(model: nn.Module, x: Tensor, forwards: int, gradients: int) -> None:
+    """So many images forward without a gradient, and so many forward and backward to the images."""
+    with frozen(model):
+        for _ in range(-(-forwards // len(x))):
+            with torch.no_grad():
+                model(x)
+        for _ in range(-(-gradients // len(x))):
+            images = x.clone().requires_grad_(True)
+            torch.autograd.grad(model(images).sum(), images)
+
+
 def main() -> None:
     options = parser(__doc__).parse_args()
     device = begin(options)
@@ -71,8 +116,8 @@ def main() -> None:
     if not run.jobs_of("train", [arm])[0].done:
         raise SystemExit("train the network first: python runner.py --only 02")
     path = run.checkpoint_path(arm)
-    # As its file gives it: the layout and the gradient flags that users have.
-    model = load_model(path).to(device)
+    # Elsewhere the network is as its file gives it; here, as the notebooks have it.
+    model = place(load_model(path), device)
     p, images = run.profile, 32 if options.quick else 300
     x, y = run.test_images(images, device)
     eps, batch = p.eps_linf, p.eval_batch
@@ -129,17 +174,27 @@ def main() -> None:
     # for a few images as for many.
     size = min(batch, -(-2 * few // (3 * processes)))
 
-    def auto(name: str, processes: int) -> None:
-        result = autoattack.standard(
+    def auto(model: nn.Module, processes: int) -> torch.Tensor:
+        return autoattack.standard(
             model, a, b, eps=eps, norm="linf", batch_size=size, processes=processes
-        )
-        found[name] = result.right
+        ).right
 
-    print(f"AutoAttack, L-inf {eps}, {few} images; batches of {size} here, {batch} there\n")
     name = f"AutoAttack here, {processes} process" + ("es" if processes > 1 else "")
-    package = elsewhere("pyautoattack", with_pyautoattack, a.cpu(), b.cpu(), eps)
-    both = {name: lambda: auto(name, processes), "pyautoattack": package}
-    table(measure(both, device, 1), name, few)
+    counted = Counted(model)
+    auto(counted, 1)
+    forwards, gradients = counted.forwards - counted.gradients, counted.gradients
+    part = (model, a[:size], forwards // processes, gradients // processes)
+    both = {
+        name: lambda: found.update({name: auto(model, processes)}),
+        "its bare passes": lambda: spread(bare_passes, [part] * processes, processes),
+    }
+    for there in (batch, PACKAGE_BATCH):
+        title = f"pyautoattack, batches of {there}"
+        apart = Apart(with_pyautoattack, path, a.cpu(), b.cpu(), eps, there, device)
+        both[title] = lambda title=title, apart=apart: keep(title, a, apart(), b)
+    print(f"AutoAttack, L-inf {eps}, {few} images; batches of {size} here\n")
+    table(measure(both, device, min(options.rounds, 3)), name, few)
+    print(f"{forwards:,} images forward and {gradients:,} forward and backward\n")
     said()
 
 
