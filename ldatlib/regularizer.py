@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import helmert
 from scipy.optimize import brentq
 from scipy.special import softmax
 
@@ -73,10 +74,9 @@ def half_squared_distance(
 
 def _simplex(corners: int) -> np.ndarray:
     """Points [C, C - 1] at mutual distance 1."""
-    centred = (np.eye(corners) - 1 / corners) / np.sqrt(2)
-    # An orthonormal basis of the hyperplane that the corners lie in.
-    basis = np.linalg.svd(centred)[2][: corners - 1]
-    return centred @ basis.T
+    # Helmert's basis, not one by decomposition: that is as good in any rotation, and which one
+    # comes out, and with it the sample around the corners, would depend on the processor.
+    return helmert(corners).T / np.sqrt(2)
 
 
 def final_weight(config: TrainConfig) -> float:

@@ -51,6 +51,15 @@ def test_the_best_scale_is_the_minimum_of_the_loss(separation, weight, margin):
     )
 
 
+def test_the_sample_around_the_corners_is_the_same_on_every_processor():
+    corners = regularizer._simplex(10)
+    apart = np.linalg.norm(corners[:, None] - corners, axis=2)
+    assert apart == pytest.approx(1 - np.eye(10), abs=1e-12)
+    half = regularizer.half_squared_distance(1.0, 0.01, 10, 0.1)
+    # Any other rotation of the corners moves this by up to 3%.
+    assert half == pytest.approx(3.653793, rel=1e-5)
+
+
 def test_from_the_critical_weight_on_everything_falls_into_one_point():
     critical = regularizer.critical_weight(1.2, 10, 0.1)
     assert regularizer.half_squared_distance(1.2, critical, 10, 0.1) == 0
