@@ -27,6 +27,24 @@ _RESNET_DEPTHS = (18, 34, 50, 101, 152)
 _WIDE_STEM = 16
 
 
+class _Projection(nn.Conv2d):
+    """A shortcut's 1x1 convolution with a stride, safe on every processor.
+
+    On processors with AVX2 and without AVX-512, oneDNN's weight gradient of a channels-last 1x1
+    convolution with a stride and fewer than eight input channels is wrong, or crashes
+    (https://github.com/uxlfoundation/oneDNN/issues/6035). Picking the pixels first avoids it.
+    """
+
+    def __init__(self, in_width: int, width: int, stride: int):
+        super().__init__(in_width, width, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels >= 8:
+            return super().forward(x)
+        down, across = self.stride
+        return F.conv2d(x[..., ::down, ::across], self.weight)
+
+
 class PreActBlock(nn.Module):
     """BN-ReLU-conv, BN-ReLU-conv, plus the input; a projection starts from the activated input."""
 
@@ -37,9 +55,7 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.projection = (
-            nn.Conv2d(in_width, width, 1, stride, bias=False)
-            if stride != 1 or in_width != width
-            else None
+            _Projection(in_width, width, stride) if stride != 1 or in_width != width else None
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,5 +1,9 @@
 """The networks: shapes, sizes, normalisation, and the head on somebody else's backbone."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torchvision
@@ -8,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ldatlib import Classifier, GaussianMixtureHead, boundary_attack
 from ldatlib.errors import UserError
 from ldatlib.execution import place
+from ldatlib.experiments import PROJECT
 from ldatlib.models import NetworkConfig, PreActBlock, PreActResNet, build_network
 
 # PreActResNet18 of github.com/kuangliu/pytorch-cifar, which has no batch norm before the pooling.
@@ -137,6 +142,38 @@ def test_shortcut_starts_before_or_after_the_activation(width, stride):
         assert torch.equal(block(x), x)
     else:
         torch.testing.assert_close(block(x), block.projection(block.bn1(x).relu()))
+
+
+SHORTCUT_GRADIENTS = """
+import torch
+from ldatlib.models import PreActBlock
+
+def gradients(module, x, upstream):
+    return torch.autograd.grad(module(x), (x, module.weight), upstream)
+
+for channels in (2, 3, 4, 7, 8):
+    for side in (2, 8, 32):
+        module = PreActBlock(channels, 2 * channels, 2).projection
+        module.to(memory_format=torch.channels_last)
+        x = torch.randn(32, channels, side, side).contiguous(memory_format=torch.channels_last)
+        upstream = torch.randn(32, 2 * channels, side // 2, side // 2)
+        found = gradients(module, x.requires_grad_(), upstream)
+        exact = gradients(module.double(), x.detach().double().requires_grad_(), upstream.double())
+        for one, other in zip(found, exact, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-4)
+"""
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "ALL"])
+def test_gradients_of_the_shortcut_are_right_on_every_processor(instructions):
+    """With AVX2 and a plain strided convolution they were not: wrong, or a crash, or no end."""
+    subprocess.run(
+        [sys.executable, "-c", SHORTCUT_GRADIENTS],
+        check=True,
+        cwd=PROJECT,
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": instructions},
+        timeout=300,
+    )
 
 
 def test_features_are_not_negative_unless_projected():
