@@ -28,7 +28,7 @@ _WIDE_STEM = 16
 
 
 class _Projection(nn.Conv2d):
-    """A shortcut's 1x1 convolution with a stride, safe on every processor.
+    """A shortcut's 1x1 convolution, whose gradient is right on every processor.
 
     On processors with AVX2 and without AVX-512, oneDNN's weight gradient of a channels-last 1x1
     convolution with a stride and fewer than eight input channels is wrong, or crashes
