@@ -17,8 +17,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT))
 
-from ldatlib.commands import ended, parse_duration  # noqa: E402
 from ldatlib.errors import UserError  # noqa: E402
+from ldatlib.study.commands import ended, parse_duration  # noqa: E402
 
 NOTEBOOKS = PROJECT / "notebooks"
 REPORT = "10"
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ldatlib.profiles import load_profile, parse_assignments
+    from ldatlib.study.profiles import load_profile, parse_assignments
 
     limit = parse_duration(options.time_limit) if options.time_limit else None
     deadline = limit and time.time() + limit
@@ -74,8 +74,8 @@ def run(options: argparse.Namespace) -> int:
     load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
 
-    from ldatlib.experiments import open_run
     from ldatlib.files import alone
+    from ldatlib.study.experiments import open_run
 
     jobs = whole_number("--jobs", options.jobs) if options.jobs is not None else None
     session = open_run(options.profile, overrides, options.out, jobs, deadline)
@@ -173,7 +173,7 @@ def print_plan(session, plan: dict, rate: float | None, absent: bool) -> None:
             count, flops = kinds.get(job.kind, (0, 0.0))
             kinds[job.kind] = (count + 1, flops + job.flops)
             state = "found" if done else "missing"
-            print(f"  {job.kind:12} {job.arm.label:32} {cost(job.flops)}  {state}")
+            print(f"  {job.kind:12} {job.training.label:32} {cost(job.flops)}  {state}")
     for kind, (count, flops) in kinds.items():
         print(f"all {kind:12} {count:4} jobs {cost(flops)}")
     print(f"missing in all: {cost(missing).strip()}")
@@ -374,7 +374,7 @@ class Progress:
             lines = job.path.with_suffix(".jsonl").read_bytes().count(b"\n")
         except OSError:
             return 0.0
-        return job.flops * min(lines / job.arm.config.epochs, 1)
+        return job.flops * min(lines / job.training.config.epochs, 1)
 
     def close(self) -> None:
         self.stopped.set()

@@ -39,7 +39,7 @@ def measure(path: Path, device: str, more: list[str]) -> str:
 
 
 def revision() -> str:
-    from ldatlib.records import provenance
+    from ldatlib.study.provenance import provenance
 
     return (provenance("cpu")["revision"] or "none")[:10]
 

@@ -18,14 +18,14 @@ import torch
 from side_by_side import Apart, begin, measure, parser, table
 from torch import Tensor, nn
 
-from ldatlib import autoattack, robustness
 from ldatlib.attacks import frozen
-from ldatlib.cascade import worst_case
-from ldatlib.checkpoint import load_model
+from ldatlib.evaluation import autoattack, robustness
+from ldatlib.evaluation.robustness import Attack, share
+from ldatlib.evaluation.side_by_side import spread
+from ldatlib.evaluation.worst_case import worst_case
 from ldatlib.execution import place
-from ldatlib.experiments import open_run
-from ldatlib.robustness import Attack, share
-from ldatlib.side_by_side import spread
+from ldatlib.study.experiments import open_run
+from ldatlib.training.checkpoint import load_model
 
 STEPS = 40
 # What pyautoattack takes where its user names no size.
@@ -112,10 +112,10 @@ def main() -> None:
     options = parser(__doc__).parse_args()
     device = begin(options)
     run = open_run("demo")
-    arm = run.arm("standard")
-    if not run.jobs_of("train", [arm])[0].done:
+    training = run.training("standard")
+    if not run.jobs_of("train", [training])[0].done:
         raise SystemExit("train the network first: python runner.py --only 02")
-    path = run.checkpoint_path(arm)
+    path = run.checkpoint_path(training)
     # Elsewhere the network is as its file gives it; here, as the notebooks have it.
     model = place(load_model(path), device)
     p, images = run.profile, 32 if options.quick else 300

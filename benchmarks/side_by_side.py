@@ -14,7 +14,7 @@ from datetime import date
 
 import torch
 
-from ldatlib.records import provenance
+from ldatlib.study.provenance import provenance
 
 
 def parser(about: str) -> argparse.ArgumentParser:

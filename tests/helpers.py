@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ldatlib.robustness import predict, to_bits
+from ldatlib.evaluation.robustness import predict, to_bits
 
 
 class Plane(nn.Module):

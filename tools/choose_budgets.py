@@ -30,9 +30,9 @@ def measure(eps: float) -> dict:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run("demo", {"eps_linf": eps}, folder, jobs=1)
-        arm = run.arm("standard")
-        run.train([arm], say=lambda line: None)
-        model, (x, y) = run.model(arm), run.dataset.split("val")
+        training = run.training("standard")
+        run.train([training], say=lambda line: None)
+        model, (x, y) = run.model(training), run.dataset.split("val")
     steps = run.profile.steps
 
     def share(attack: Attack) -> float:
@@ -58,9 +58,9 @@ def first_within(candidates: dict[float, float]) -> float | None:
 
 def main() -> None:
     from ldatlib.execution import default_device
-    from ldatlib.experiments import default_jobs
     from ldatlib.files import write_json
-    from ldatlib.records import provenance
+    from ldatlib.study.experiments import default_jobs
+    from ldatlib.study.provenance import provenance
 
     rows = Parallel(n_jobs=default_jobs())(delayed(measure)(eps) for eps in LINF)
     for row in rows:

@@ -26,12 +26,13 @@ COLUMNS = {"natural": "natural", "linf_pgd": "PGD L-inf", "l2_pgd": "PGD L2"}
 
 def measure(precision: str, seeds: int, folder: Path) -> tuple[list[dict], dict]:
     """A row a training: defence, seed, accuracies in percent, seconds; and of which images."""
-    from ldatlib import open_run, tables
+    from ldatlib import open_run
+    from ldatlib.report import tables
 
     settings = {"precision": precision, "seeds": seeds, "defences": ",".join(DEFENCES)}
     run = open_run("demo", settings, folder)
-    arms = run.arms()
-    trained, attacked = run.train(arms), run.basic(arms)
+    trainings = run.trainings()
+    trained, attacked = run.train(trainings), run.basic(trainings)
     rows = []
     for training, record in zip(trained, attacked, strict=True):
         row = {"precision": precision, "defence": record["defence"], "seed": record["seed"]}
@@ -77,7 +78,7 @@ def main() -> int:
 
     from ldatlib.execution import default_device
     from ldatlib.files import write_json
-    from ldatlib.records import provenance
+    from ldatlib.study.provenance import provenance
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -20,9 +20,9 @@ PROFILE = "cifar10-small"
 def main() -> None:
     from published_tables import SEEDS
 
-    from ldatlib import published
-    from ldatlib.experiments import open_run
-    from ldatlib.profiles import RESULTS, parse_assignments
+    from ldatlib.study import published
+    from ldatlib.study.experiments import open_run
+    from ldatlib.study.profiles import RESULTS, parse_assignments
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", dest="assignments", action="append", default=[])
@@ -38,8 +38,8 @@ def main() -> None:
     # Notebook 01 draws features of images; those are not published.
     jobs = [job for number in range(2, 10) for job in run.plan(f"{number:02}")]
     more = open_run(PROFILE, parse_assignments(options.assignments) | SEEDS, options.out)
-    jobs += more.jobs_of("train", more.arms()) + more.jobs_of("whitebox", more.arms())
-    weights = [arm.label for arm in run.select_seed(run.arms())]
+    jobs += more.jobs_of("train", more.trainings()) + more.jobs_of("whitebox", more.trainings())
+    weights = [training.label for training in run.select_seed(run.trainings())]
     folder = RESULTS / PROFILE
     kept = set(published.publish(run, jobs, folder, weights))
     for path in [p for p in folder.rglob("*") if p.is_file() and p not in kept]:

@@ -35,18 +35,18 @@ def table1(run, keys) -> str:
     """Measured and printed, a row each: the columns ``keys``, and AutoAttack where it was run."""
     import pandas as pd
 
-    from ldatlib import paper, tables, tables_scrutiny
     from ldatlib.defences import TITLES
+    from ldatlib.evaluation.robustness import share
     from ldatlib.files import read_json
-    from ldatlib.robustness import share
+    from ldatlib.report import paper, tables, tables_scrutiny
 
     printed = paper.table(1).set_index("defence")
-    arms = run.select_seed(run.arms())
+    trainings = run.select_seed(run.trainings())
     rows = []
-    for arm, job in zip(arms, run.jobs_of("autoattack", arms), strict=True):
-        (record,) = run.whitebox([arm])
+    for training, job in zip(trainings, run.jobs_of("autoattack", trainings), strict=True):
+        (record,) = run.whitebox([training])
         shares = {key: share(tables.right_images(record, key)) for key in keys}
-        row = {"defence": TITLES[arm.name], "source": "measured"}
+        row = {"defence": TITLES[training.name], "source": "measured"}
         row |= {tables.column_title(key): tables.percent(value) for key, value in shares.items()}
         found = read_json(job.path)["norms"] if job.done else {}
         for norm in run.profile.scrutiny_norms:
@@ -54,9 +54,9 @@ def table1(run, keys) -> str:
             right = tables_scrutiny.from_bits(found[norm]["right"]) if norm in found else None
             row[title] = "" if right is None else tables.percent(share(right))
         rows.append(row)
-        if arm.name in printed.index:
+        if training.name in printed.index:
             row = {"defence": "", "source": "paper"}
-            values = {tables.column_title(k): printed.loc[arm.name].get(k) for k in keys}
+            values = {tables.column_title(k): printed.loc[training.name].get(k) for k in keys}
             row |= {k: "" if v is None else f"{v:.2f}" for k, v in values.items()}
             rows.append(row)
     frame = pd.DataFrame(rows).fillna("")
@@ -65,13 +65,13 @@ def table1(run, keys) -> str:
 
 def seeds(run) -> str:
     """Accuracies over seeds, and Welch's test of LDAT (chosen) against Standard."""
-    from ldatlib import tables
     from ldatlib.defences import TITLES
-    from ldatlib.experiments import open_run
+    from ldatlib.report import tables
+    from ldatlib.study.experiments import open_run
 
     more = open_run(run.profile.name, SEEDS, run.root)
-    jobs = more.jobs_of("whitebox", more.arms())
-    records = more.whitebox([job.arm for job in jobs if job.done])
+    jobs = more.jobs_of("whitebox", more.trainings())
+    records = more.whitebox([job.training for job in jobs if job.done])
     spread = tables.over_seeds(records)
     if spread.empty:
         return "One training of each so far."
@@ -95,24 +95,26 @@ def cost(run) -> str:
 
     from ldatlib.defences import TITLES
 
-    arms = run.select_seed(run.arms())
+    trainings = run.select_seed(run.trainings())
     rows = [
         {
-            "defence": TITLES[arm.name],
-            "training, s of a core": round(training["seconds"]),
-            "images/s": round(training["images_per_second"]),
+            "defence": TITLES[training.name],
+            "training, s of a core": round(trained["seconds"]),
+            "images/s": round(trained["images_per_second"]),
             "Table 1's attacks, s of a core": round(attacked["seconds"]),
         }
-        for arm, training, attacked in zip(arms, run.train(arms), run.whitebox(arms), strict=True)
+        for training, trained, attacked in zip(
+            trainings, run.train(trainings), run.whitebox(trainings), strict=True
+        )
     ]
     return markdown(pd.DataFrame(rows))
 
 
 def facts(run) -> str:
     """Data, network, recipe, hardware, versions: one line each."""
-    from ldatlib import report
+    from ldatlib.report import summary as report
 
-    (record,) = run.train([run.arm("ldat")])
+    (record,) = run.train([run.training("ldat")])
     facts = report.facts(run, record).iloc[:, 0].drop("profile")
     facts["precision of training"] = record["execution"]["precision"] + "; evaluation in float32"
     return "\n".join(["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())])
@@ -136,7 +138,7 @@ def total(run) -> str:
 
 
 def claims(run, ldat: str) -> str:
-    from ldatlib import claims
+    from ldatlib.report import claims
 
     columns = ["section", "the paper says", "seen here", "verdict"]
     return markdown(claims.claims(run, ldat)[columns], 4)
@@ -144,8 +146,8 @@ def claims(run, ldat: str) -> str:
 
 def verdicts(run) -> str:
     """Every claim in a line: the verdict on LDAT as written, and on the chosen one."""
-    from ldatlib import claims
     from ldatlib.defences import TITLES
+    from ldatlib.report import claims
 
     frame = claims.claims(run)[["section", "the paper says"]]
     for name in ("ldat", run.profile.base):
@@ -155,7 +157,7 @@ def verdicts(run) -> str:
 
 
 def scrutiny(run) -> str:
-    from ldatlib import report
+    from ldatlib.report import summary as report
 
     parts = []
     for title, frame in report.scrutiny(run).items():
@@ -167,23 +169,23 @@ def scrutiny(run) -> str:
     return "\n".join(parts).strip() or "Not measured yet."
 
 
-def measured(run, arms: dict, kinds: tuple[str, ...]) -> dict:
-    """Those of the named arms whose records of all these kinds are there."""
+def measured(run, trainings: dict, kinds: tuple[str, ...]) -> dict:
+    """Those of the named trainings whose records of all these kinds are there."""
     return {
-        name: arm
-        for name, arm in arms.items()
-        if all(run.jobs_of(kind, [arm])[0].done for kind in kinds)
+        name: training
+        for name, training in trainings.items()
+        if all(run.jobs_of(kind, [training])[0].done for kind in kinds)
     }
 
 
 def beta(run) -> str:
     """Table 3, measured and printed."""
-    from ldatlib import tables
+    from ldatlib.report import tables
 
-    arms = measured(run, run.beta_arms(), ("train", "basic"))
-    if len(arms) < 2:
+    trainings = measured(run, run.beta_trainings(), ("train", "basic"))
+    if len(trainings) < 2:
         return "Not measured yet."
-    records = dict(zip(arms, run.basic(list(arms.values())), strict=True))
+    records = dict(zip(trainings, run.basic(list(trainings.values())), strict=True))
     return markdown(tables.table3_beside_paper(records, "here").reset_index(), 2)
 
 
@@ -191,40 +193,45 @@ def replaced(run) -> str:
     """Figure 6 as numbers."""
     import pandas as pd
 
-    from ldatlib import tables
+    from ldatlib.report import tables
 
-    arms = measured(run, run.attack_arms(), ("train", "basic"))
-    records = zip(arms, run.basic(list(arms.values())), strict=True)
+    trainings = measured(run, run.attack_trainings(), ("train", "basic"))
+    records = zip(trainings, run.basic(list(trainings.values())), strict=True)
     rows = [{"trained against": name, **tables.basic_row(record)} for name, record in records]
     return markdown(pd.DataFrame(rows))
 
 
 def study(run) -> str:
-    from ldatlib import regularizer
+    from ldatlib.report import likelihood_model as regularizer
 
-    arms = measured(run, run.switch_arms(), ("train", "validation", "basic"))
-    trained = list(arms.values())
+    trainings = measured(run, run.switch_trainings(), ("train", "validation", "basic"))
+    trained = list(trainings.values())
     found = run.train(trained), run.validation(trained), run.basic(trained)
-    return markdown(regularizer.study_for_reading(list(arms), *found).reset_index())
+    return markdown(regularizer.study_for_reading(list(trainings), *found).reset_index())
 
 
 def draw(run, folder: Path) -> None:
     """The pages' pictures, as notebooks 03 and 05 have them."""
-    from ldatlib import figures, figures_regularizer, regularizer
+    from ldatlib.report import figures, figures_regularizer
+    from ldatlib.report import likelihood_model as regularizer
 
     figures.style()
-    first = run.select_seed(run.arms())
-    by_eps = {arm.name: record for arm, record in zip(first, run.sweep_eps(first), strict=True)}
-    arms = measured(run, run.likelihood_arms(), ("train", "validation", "basic"))
-    trained = list(arms.values())
+    first = run.select_seed(run.trainings())
+    by_eps = {
+        training.name: record for training, record in zip(first, run.sweep_eps(first), strict=True)
+    }
+    trainings = measured(run, run.likelihood_trainings(), ("train", "validation", "basic"))
+    trained = list(trainings.values())
     found = run.train(trained), run.validation(trained), run.basic(trained)
-    table = regularizer.study(list(arms), *found)
-    weights = {name: regularizer.final_weight(arm.config) for name, arm in arms.items()}
-    lambdas = {name: run.log(arm) for name, arm in arms.items() if "lambda" in name}
+    table = regularizer.study(list(trainings), *found)
+    weights = {
+        name: regularizer.final_weight(training.config) for name, training in trainings.items()
+    }
+    lambdas = {name: run.log(training) for name, training in trainings.items() if "lambda" in name}
     pictures = {
         "cifar10-fig4": figures.accuracy_by_eps(by_eps),
         "likelihood-epochs": figures_regularizer.over_epochs(
-            {"as written": run.log(arms["as written"]), **lambdas}
+            {"as written": run.log(trainings["as written"]), **lambdas}
         ),
         "likelihood-model": figures_regularizer.predicted(
             table, weights, run.dataset.num_classes, run.profile.margin
@@ -268,7 +275,7 @@ def fill(text: str, rendered: dict[str, str]) -> str:
 
 
 def main() -> int:
-    from ldatlib.experiments import open_run
+    from ldatlib.study.experiments import open_run
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing")

@@ -1,0 +1,1 @@
+"""Images as tensors: scikit-learn's digits, CIFAR, folders of pictures."""

@@ -1,0 +1,206 @@
+"""AutoAttack's standard ensemble (Croce and Hein 2020), attack by attack, through pyautoattack.
+
+The four attacks run in the package's order, each on the images that the ones before left right:
+APGD on the cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square with 5000 queries.
+What is added here: the state is saved after every attack, so that an interrupted evaluation goes
+on where it stopped and ends at the same images; with fewer than ten classes every wrong class is a
+target; and an attack whose loss is undefined for so few classes is left out and named.
+
+The figures are those of the package run directly, image by image, for the same seed, batch size
+and order.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ldatlib.attacks import NORMS, frozen
+from ldatlib.errors import UserError
+from ldatlib.evaluation.named_attacks import PACKAGE_NORMS
+from ldatlib.evaluation.robustness import check_images, predict, share, to_bits
+from ldatlib.evaluation.side_by_side import check_processes, spread
+from ldatlib.files import load_tensors, save_tensors
+
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+TITLES = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
+# The fewest classes for which an attack is defined: the targeted DLR loss divides by the gap
+# between the largest logit and the mean of the third and the fourth.
+FEWEST_CLASSES = {"apgd-t": 4}
+_MOST_TARGETS = 9
+
+
+@dataclass
+class Result:
+    """``x_adv`` [N, ...], ``right`` [N] bool under all attacks, and the ``record`` for JSON.
+
+    ``x_adv`` is the clean image where no attack found anything.
+    """
+
+    x_adv: Tensor
+    right: Tensor
+    record: dict
+
+
+def standard(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    batch_size: int = 128,
+    seed: int = 0,
+    attacks: Sequence[str] = STANDARD,
+    state: Path | None = None,
+    on_attack: Callable[[str], None] | None = None,
+    processes: int = 1,
+) -> Result:
+    """Run the standard ensemble, each attack on the images still right.
+
+    Parameters
+    ----------
+    model : images [N, C, H, W] in [0,1] -> logits [N, classes].
+    eps : in pixel units, more than 0; ``norm`` is ``"linf"`` or ``"l2"``.
+    attacks : a part of ``STANDARD``, in its order. The whole is what is called AutoAttack.
+    state : a file that holds what is done. Where it exists, and belongs to this evaluation, its
+        attacks are not run again; it is written after every attack and left behind.
+    on_attack : called with an attack's name when it is done; not for those found in ``state``.
+    processes : on the CPU, processes of one thread that share the batches of an attack; the images
+        found are the same.
+
+    Returns
+    -------
+    Result, whose record has ``clean_accuracy``, ``robust_accuracy``, the images still right after
+    each attack (``attacks``, in order), ``skipped`` (name -> reason), settings and seconds.
+
+    Raises
+    ------
+    UserError : unknown norm or attack, a budget that is not positive, no images or images outside
+        [0,1], a ``state`` of another evaluation, less than one process or several on another
+        device than the CPU.
+    """
+    _check(x, eps, norm, attacks)
+    check_processes(processes, x.device)
+    with torch.random.fork_rng(), frozen(model):
+        classes = _classes(model, x)
+        targets = min(_MOST_TARGETS, classes - 1)
+        settings = {"eps": eps, "norm": norm, "batch_size": batch_size, "seed": seed}
+        settings |= {"attacks": list(attacks), "targets": targets, "queries": 5000}
+        identity = _identity(model, x, y)
+        skipped = {
+            name: f"its loss needs {FEWEST_CLASSES[name]} classes, there are {classes}"
+            for name in attacks
+            if classes < FEWEST_CLASSES.get(name, 2)
+        }
+        tensors, header = _begin(model, x, y, batch_size, state, settings | {"of": identity})
+        for name in attacks:
+            if name in header["done"] or name in skipped:
+                continue
+            started = time.perf_counter()
+            _run(model, x, y, name, tensors, settings, processes)
+            seconds = round(time.perf_counter() - started, 3)
+            header["done"][name] = {"right": to_bits(tensors["right"]), "seconds": seconds}
+            if state is not None:
+                save_tensors(state, tensors, header)
+            if on_attack:
+                on_attack(name)
+    right = tensors["right"]
+    record = {
+        "clean_accuracy": share(tensors["clean"]),
+        "robust_accuracy": share(right),
+        "clean_right": to_bits(tensors["clean"]),
+        "right": to_bits(right),
+        "attacks": header["done"],
+        "skipped": skipped,
+        "settings": settings,
+    }
+    return Result(tensors["x_adv"].to(x.device), right.to(x.device), record)
+
+
+def _check(x: Tensor, eps: float, norm: str, attacks: Sequence[str]) -> None:
+    if norm not in NORMS:
+        raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
+    if not 0 < eps < float("inf"):
+        raise UserError(f"AutoAttack needs an eps above 0, not {eps}")
+    for name in attacks:
+        if name not in STANDARD:
+            raise UserError(f"unknown attack {name!r} of AutoAttack; known: {', '.join(STANDARD)}")
+    if list(attacks) != [name for name in STANDARD if name in attacks]:
+        raise UserError(f"AutoAttack's attacks run in the order {', '.join(STANDARD)}")
+    check_images(x)
+
+
+def _classes(model: nn.Module, x: Tensor) -> int:
+    with torch.no_grad():
+        return model(x[:1]).shape[1]
+
+
+def _identity(model: nn.Module, x: Tensor, y: Tensor) -> str:
+    """Tells evaluations apart: ten digits of a hash of weights, images and labels."""
+    digest = hashlib.sha256()
+    for tensor in (*model.state_dict().values(), x, y):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:10]
+
+
+def _begin(model, x, y, batch_size, state, settings) -> tuple[dict[str, Tensor], dict]:
+    """Tensors and header of the state: read from its file, or those of the very beginning."""
+    if state is not None and Path(state).is_file():
+        tensors, header = load_tensors(state)
+        # Read as JSON gives it back: tuples have become lists.
+        if header.get("settings") != json.loads(json.dumps(settings)):
+            raise UserError(f"{state} is the state of another evaluation; delete it")
+        return tensors, header
+    clean = (predict(model, x, batch_size) == y).cpu()
+    tensors = {"x_adv": x.detach().cpu().clone(), "clean": clean, "right": clean.clone()}
+    return tensors, {"kind": "autoattack", "settings": settings, "done": {}}
+
+
+def _run(model, x, y, name, tensors, settings, processes) -> None:
+    """One attack on the images still right; what it fools goes into ``tensors``."""
+    # The package splits the images still right into the same batches, and seeds every batch anew:
+    # one attack alone on them, batch by batch, is that attack within the whole.
+    rows = tensors["right"].nonzero().squeeze(1)
+    batches = rows.split(settings["batch_size"]) if len(rows) else ()
+    parts = ((model, x[b.to(x.device)], y[b.to(x.device)], name, settings) for b in batches)
+    for batch, (x_adv, fooled) in zip(batches, spread(_batch, parts, processes), strict=True):
+        tensors["x_adv"][batch[fooled]] = x_adv[fooled]
+        tensors["right"][batch[fooled]] = False
+
+
+def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor]:
+    """The package's images of one batch, and which of them fool the model; both on the CPU."""
+    from pyautoattack import AutoAttack
+
+    package = AutoAttack(
+        model,
+        norm=PACKAGE_NORMS[settings["norm"]],
+        eps=settings["eps"],
+        seed=settings["seed"],
+        version="standard",
+        device=x.device,
+    )
+    package.attacks_to_run = [name]
+    package.apgd_targeted.n_target_classes = settings["targets"]
+    package.fab.n_target_classes = settings["targets"]
+    with _quiet(package):
+        x_adv, predicted = package.run_standard_evaluation(x, y, batch_size=len(x))
+    return x_adv.detach().cpu(), (predicted != y).cpu()
+
+
+@contextmanager
+def _quiet(package) -> Iterator[None]:
+    """The package logs every batch, and warns of single images without a gradient."""
+    level = package.logger.level
+    package.logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        package.logger.setLevel(level)

@@ -1,0 +1,137 @@
+"""Where the tests for gradient masking work: a network, its images, attacks of equal effort."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ldatlib.errors import UserError
+from ldatlib.evaluation import robustness
+from ldatlib.evaluation.ascent import ascend, inside, margins, random_start
+from ldatlib.evaluation.named_attacks import PACKAGE_NORMS, QUIET, Attack
+from ldatlib.evaluation.robustness import predict, run_attack
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard the tests try. ``steps`` as in Table 1; ``queries`` are Square's."""
+
+    steps: int = 40
+    restarts: int = 3
+    queries: int = 1000
+    batch_size: int = 128
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "restarts", "queries", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+class Bench:
+    """A network, its images, and what each attack on the ball has left right."""
+
+    def __init__(self, model, x, y, eps, norm, effort):
+        self.model, self.x, self.y, self.effort = model, x, y, effort
+        self.eps, self.norm = eps, norm
+        self.clean = predict(model, x, effort.batch_size) == y
+        self.right: dict[str, Tensor] = {}
+        self.checks: list[dict] = []
+        self.pgd = self.clean
+
+    def library(self, attack: Attack) -> Callable:
+        batch, seed = self.effort.batch_size, self.effort.seed
+        return lambda model, x, y: run_attack(model, x, y, attack, batch_size=batch, seed=seed)
+
+    def apgd(self, loss: str, restarts: int) -> Callable:
+        from pyautoattack.autopgd_base import APGDAttack
+
+        def attack(model, x, y):
+            search = APGDAttack(
+                model,
+                n_iter=self.effort.steps,
+                n_restarts=restarts,
+                norm=PACKAGE_NORMS[self.norm],
+                eps=self.eps,
+                seed=self.effort.seed,
+                loss=loss,
+                device=x.device,
+                logger=QUIET,
+            )
+            return search.perturb(x, y)
+
+        return self.batched(attack)
+
+    def ascent(self, value: Callable, restarts: int) -> Callable:
+        """``value(logits, y) -> [n]``, maximised from random starts until the class flips."""
+
+        def attack(model, x, y):
+            generator = torch.Generator(x.device).manual_seed(self.effort.seed)
+            found, done = x.clone(), torch.zeros_like(y, dtype=torch.bool)
+            for _ in range(restarts):
+                start = random_start(x, self.eps, self.norm, generator)
+                rows = (~done).nonzero().squeeze(1)
+
+                def objective(images, within, rows=rows):
+                    logits, labels = model(images), y[rows[within]]
+                    return value(logits, labels), margins(logits, labels)
+
+                ball = {"eps": self.eps, "norm": self.norm, "num_steps": self.effort.steps}
+                images, merit = ascend(objective, x[rows], start=start[rows], goal=0, **ball)
+                found[rows], done[rows] = images, merit > 0
+            return found
+
+        return self.batched(attack)
+
+    def batched(self, attack: Callable) -> Callable:
+        def all_of(model, x, y):
+            size = self.effort.batch_size
+            parts = zip(x.split(size), y.split(size), strict=True)
+            return torch.cat([attack(model, *part) for part in parts])
+
+        return all_of
+
+    def leaves(self, attack: Callable, model=None, eps=None, among: Tensor | None = None) -> Tensor:
+        """Images right before and after; the attack sees ``model``, this network is asked.
+
+        ``among``: only these images are attacked, and only they can be right.
+        """
+        rows = self.clean if among is None else among
+        x_adv = self._found(attack, model, self.eps if eps is None else eps, rows)
+        return self._still(x_adv, rows)
+
+    def run(self, name: str, attack: Callable, model=None, among: Tensor | None = None) -> Tensor:
+        """As ``leaves``, in the ball itself: counted in the worst case, and checked."""
+        rows = self.clean if among is None else among
+        x_adv = self._found(attack, model, self.eps, rows)
+        self.right[name] = self._still(x_adv, rows)
+        key = f"{self.norm} {name}"
+        self.checks.append(robustness.inside_ball(self.x, x_adv, self.eps, self.norm, key))
+        self.checks.append(robustness.finite_logits(self.model, x_adv, key))
+        again = rows & (predict(self.model, x_adv.flip(0), 37).flip(0) == self.y)
+        agreement = float((again == self.right[name]).float().mean())
+        check = {"name": f"{key}: other batches agree", "value": agreement}
+        self.checks.append(check | {"passed": agreement >= robustness.BATCH_AGREEMENT})
+        return self.right[name]
+
+    def _found(self, attack: Callable, model, eps: float, rows: Tensor) -> Tensor:
+        x_adv = self.x.clone()
+        if rows.any():
+            found = attack(model or self.model, self.x[rows], self.y[rows]).detach()
+            x_adv[rows] = inside(self.x[rows], found, eps, self.norm)
+        return x_adv
+
+    def _still(self, x_adv: Tensor, rows: Tensor) -> Tensor:
+        return rows & (predict(self.model, x_adv, self.effort.batch_size) == self.y)
+
+    def check_nothing(self) -> None:
+        """A budget of 0 gives the clean accuracy."""
+        left = self.leaves(self.library(Attack("pgd", self.norm, 0.0, 1)), eps=0.0)
+        check = {"name": f"{self.norm}: a budget of 0 gives the clean accuracy"}
+        check |= {"passed": torch.equal(left, self.clean), "value": float(left.float().mean())}
+        self.checks.append(check)
+
+    def starts(self) -> Tensor:
+        generator = torch.Generator(self.x.device).manual_seed(self.effort.seed)
+        return random_start(self.x, self.eps, self.norm, generator)

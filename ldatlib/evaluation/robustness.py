@@ -1,0 +1,259 @@
+"""Measure robustness: the paper's attacks through foolbox and pyautoattack, and honest counting.
+
+Robust accuracy is a share of *all* images, those already wrong included as wrong; they are not
+attacked. Each attack returns its image, whatever it thinks of it; here that image is put inside
+the ball and the pixel range, run through the network once more, and only then counted. Budgets are
+in pixel units of [0,1] images, float32 throughout.
+
+``python -m ldatlib.evaluation.robustness --help``: one evaluation of a profile, without Jupyter.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ldatlib.attacks import NORMS, frozen, l2_norm, project
+from ldatlib.errors import UserError
+from ldatlib.evaluation.named_attacks import METHODS, Attack, apgd_loss
+from ldatlib.evaluation.partial import Partial
+from ldatlib.execution import full_precision
+
+# Rounding of x + delta in float32 moves a pixel by up to 6e-8; L2 sums some thousand of them.
+BALL_TOLERANCE = 1e-5
+BATCH_AGREEMENT = 0.995
+
+
+def wilson_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, both ends in [0,1]."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def share(right: Tensor) -> dict:
+    """A proportion as records hold it: ``value`` in [0,1], 95% interval, and its denominator."""
+    successes, count = int(right.sum()), len(right)
+    low, high = wilson_interval(successes, count)
+    return {"value": successes / count, "low": low, "high": high, "count": count}
+
+
+def check_images(x: Tensor) -> None:
+    """Raises ``UserError`` for no images, or values outside [0,1]."""
+    if not len(x):
+        raise UserError("no images to evaluate on")
+    if not (x.min() >= 0 and x.max() <= 1):  # NaN included
+        raise UserError("images must lie in [0,1]; leave the normalisation to the model")
+
+
+def predict(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
+    """Predicted classes [N]."""
+    with torch.no_grad():
+        return torch.cat([model(part).argmax(1) for part in x.split(batch_size)])
+
+
+def run_attack(
+    model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, batch_size: int = 128, seed: int = 0
+) -> Tensor:
+    """The attack's images [N, C, H, W], inside the ball and [0,1]; ``x`` where it found nothing.
+
+    Deterministic for the same seed, batch size and order, on the CPU. Torch's global random state
+    is left as it was. The model is used in eval mode and left as it was.
+    """
+    if not len(x):
+        return x.clone()
+    method = METHODS[attack.method]
+    results = []
+    with frozen(model), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+            found = method.run(model, part, labels, attack, seed).detach()
+            # DDN and DeepFool divide by gradients that may vanish.
+            finite = found.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
+            delta = torch.where(finite, found - part, 0)
+            results.append((part + project(delta, attack.eps, attack.norm)).clamp(0, 1))
+    return torch.cat(results)
+
+
+@dataclass
+class Evaluation:
+    """What ``evaluate`` measured. ``right`` has a bool tensor [N] per attack key."""
+
+    record: dict
+    right: dict[str, Tensor]
+    x_adv: dict[str, Tensor]
+
+
+def evaluate(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attacks: Iterable[Attack],
+    *,
+    batch_size: int = 128,
+    seed: int = 0,
+    on_attack: Callable[[str], None] | None = None,
+    partial: Partial | None = None,
+) -> Evaluation:
+    """Attack a model with each attack and count what is left.
+
+    Parameters
+    ----------
+    model : images [N, C, H, W] in [0,1] -> logits [N, classes]; any ``nn.Module``.
+    attacks : their keys must differ.
+    on_attack : called with an attack's key when it is done.
+    partial : keeps each attack's images as soon as it is done, and finds them again, so that an
+        evaluation that was interrupted goes on.
+
+    Returns
+    -------
+    Evaluation whose ``record`` holds, ready for JSON: ``clean_accuracy``; per attack
+    ``robust_accuracy`` (value, 95% Wilson interval, count), seconds, settings and the images still
+    right (as a string of 0 and 1); ``worst_case`` per norm: right under every attack of that norm;
+    and ``self_checks``, whose failure turns ``ok`` false.
+
+    Raises
+    ------
+    UserError : no images, images outside [0,1], or two attacks of one key.
+    """
+    attacks = tuple(attacks)
+    keys = [attack.key for attack in attacks]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"two attacks share a key among {', '.join(keys)}; run them one by one")
+    check_images(x)
+    with frozen(model), full_precision(model):
+        clean = predict(model, x, batch_size) == y
+        right: dict[str, Tensor] = {}
+        x_adv: dict[str, Tensor] = {}
+        columns = {}
+        for attack in attacks:
+            x_adv[attack.key], seconds = _attacked(
+                model, x, y, clean, attack, batch_size, seed, partial
+            )
+            right[attack.key] = clean & (predict(model, x_adv[attack.key], batch_size) == y)
+            columns[attack.key] = {
+                "settings": asdict(attack) | {"step_size": attack.absolute_step},
+                "robust_accuracy": share(right[attack.key]),
+                "seconds": seconds,
+                "right": to_bits(right[attack.key]),
+            }
+            if attack.method == "apgd":
+                columns[attack.key]["settings"]["loss"] = apgd_loss(model, x)
+            if on_attack:
+                on_attack(attack.key)
+        worst = {}
+        for norm in NORMS:
+            of_norm = [right[a.key] for a in attacks if a.norm == norm]
+            if of_norm:
+                worst[norm] = share(torch.stack(of_norm).all(0))
+        checks = _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed)
+    record = {
+        "clean_accuracy": share(clean),
+        "clean_right": to_bits(clean),
+        "attacks": columns,
+        "worst_case": worst,
+        "self_checks": checks,
+        "ok": all(check["passed"] for check in checks),
+        "batch_size": batch_size,
+        "attack_seed": seed,
+    }
+    return Evaluation(record, right, x_adv)
+
+
+def _attacked(model, x, y, clean, attack, batch_size, seed, partial) -> tuple[Tensor, float]:
+    """The attack on the images that are right, and its seconds; found where it was kept."""
+    known = partial and partial.find(attack.key)
+    if known:
+        return known[0]["x_adv"].to(x.device), known[1]["seconds"]
+    started = time.perf_counter()
+    x_adv = x.clone()
+    x_adv[clean] = run_attack(model, x[clean], y[clean], attack, batch_size=batch_size, seed=seed)
+    seconds = round(time.perf_counter() - started, 3)
+    if partial:
+        partial.keep(attack.key, {"x_adv": x_adv}, {"seconds": seconds})
+    return x_adv, seconds
+
+
+def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) -> list[dict]:
+    checks = []
+    pgd = [attack for attack in attacks if attack.method == "pgd"] or [Attack("pgd", "linf", 0)]
+    unmoved = run_attack(
+        model, x, y, replace(pgd[0], eps=0.0, steps=1), batch_size=batch_size, seed=seed
+    )
+    still = int((predict(model, unmoved, batch_size) == y).sum())
+    checks.append(
+        {
+            "name": "a budget of 0 gives the clean accuracy",
+            "passed": still == int(clean.sum()),
+            "value": still / len(y),
+        }
+    )
+    for name, images in {"clean": x, **x_adv}.items():
+        checks.append(finite_logits(model, images, name))
+    for attack in attacks:
+        images = x_adv[attack.key]
+        checks.append(inside_ball(x, images, attack.eps, attack.norm, attack.key))
+        checks.append(batch_agreement(model, images, y, right[attack.key], attack.key))
+    return checks
+
+
+def inside_ball(x: Tensor, x_adv: Tensor, eps: float, norm: str, key: str) -> dict:
+    """Self-check: every perturbation is inside its ball, every pixel in [0,1]."""
+    delta = x_adv - x
+    size = l2_norm(delta) if norm == "l2" else delta.flatten(1).abs().amax(1)
+    excess = float(size.max()) - eps
+    inside = excess <= BALL_TOLERANCE and x_adv.min() >= 0 and x_adv.max() <= 1
+    return {"name": f"{key}: inside the ball and [0,1]", "passed": bool(inside), "value": excess}
+
+
+def finite_logits(model: nn.Module, images: Tensor, key: str) -> dict:
+    """Self-check: no logit is NaN or infinite; such an image would count as anything."""
+    with torch.no_grad():
+        finite = torch.cat([model(part).isfinite().all(1) for part in images.split(256)])
+    return {
+        "name": f"{key}: logits are finite",
+        "passed": bool(finite.all()),
+        "value": float(finite.float().mean()),
+    }
+
+
+def batch_agreement(model: nn.Module, images: Tensor, y: Tensor, right: Tensor, key: str) -> dict:
+    """Self-check: the same images in other batches and another order are judged alike."""
+    again = predict(model, images.flip(0), 37).flip(0) == y
+    agreement = float((again == right).float().mean())
+    return {
+        "name": f"{key}: other batches agree",
+        "passed": agreement >= BATCH_AGREEMENT,
+        "value": agreement,
+    }
+
+
+def rescore(model: nn.Module, images: Tensor, y: Tensor, right: Tensor, key: str) -> dict:
+    """Self-check: saved adversarial images, read back, give the recorded number."""
+    again = int((predict(model, images) == y).sum())
+    return {
+        "name": f"{key}: the saved images re-score to the reported number",
+        "passed": again == int(right.sum()),
+        "value": again / len(y),
+    }
+
+
+def to_bits(right: Tensor) -> str:
+    """A bool tensor [N] as a record holds it."""
+    return "".join("1" if value else "0" for value in right.tolist())
+
+
+def from_bits(bits: str) -> Tensor:
+    """The bool tensor [N] that a record holds as a string of 0 and 1."""
+    return torch.tensor([bit == "1" for bit in bits])
+
+
+if __name__ == "__main__":
+    import sys
+
+    from ldatlib.study.commands import evaluate_command
+
+    sys.exit(evaluate_command())

@@ -1,0 +1,128 @@
+"""The closing report: what there is, what the paper claims, and what this run saw.
+
+Reads records, figures and tables of a run; computes nothing that takes time.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from ldatlib.files import read_json
+from ldatlib.report import tables_scrutiny
+from ldatlib.study.experiments import Run
+
+# Item, its file, the notebook that makes it, what it shows.
+_ITEMS = (
+    ("Table 1", "tables/table1.csv", "03", "white-box robustness"),
+    ("Table 2", "tables/table2.csv", "03", "white-box robustness on CIFAR-100"),
+    ("Table 3", "tables/table3.csv", "05", "sensitivity to beta"),
+    ("Table 4", "tables/table4.csv", "04", "black-box robustness"),
+    ("Table 5", "tables/table5.csv", "04", "black-box robustness on CIFAR-100"),
+    ("Figure 1", "figures/fig1.png", "01", "decision boundaries, measured in two dimensions"),
+    ("Figure 2", "figures/fig2.png", "01", "feature clouds, measured in two dimensions"),
+    ("Figure 3", "figures/fig3.png", "01", "attacks on a linear classifier"),
+    ("Figure 4", "figures/fig4.png", "03", "accuracy against the budget"),
+    ("Figure 5", "figures/fig5.png", "03", "accuracy against iterations"),
+    ("Figure 6", "figures/fig6.png", "05", "Algorithm 1 replaced by PGD"),
+    ("Figure 7", "figures/fig7.png", "06", "t-SNE of the features"),
+    ("Figure 8", "figures/fig8.png", "07", "likelihood histograms"),
+    ("Figure 9", "figures/fig9.png", "08", "defence success with a threshold"),
+    ("Scrutiny", "tables/scrutiny.csv", "09", "AutoAttack and worst case; not in the paper"),
+    ("Scrutiny", "tables/masking.csv", "09", "tests for gradient masking; not in the paper"),
+    ("Scrutiny", "tables/adaptive.csv", "09", "an adaptive attack; not in the paper"),
+    ("Scrutiny", "figures/scrutiny.png", "09", "what AutoAttack leaves; not in the paper"),
+    ("Scrutiny", "figures/adaptive.png", "09", "what the detector misses; not in the paper"),
+)
+# Of the same attacks one table on CIFAR-100, one on everything else.
+_OTHER_DATA = {
+    True: {"Table 1": "cifar10", "Table 4": "cifar10"},
+    False: {"Table 2": "cifar100", "Table 5": "cifar100"},
+}
+
+
+def inventory(run: Run, notebooks: Iterable[str]) -> pd.DataFrame:
+    """Every table and figure of the paper, and the scrutiny: made in this run, or why not."""
+    present = set(notebooks)
+    elsewhere = _OTHER_DATA[run.dataset.num_classes == 100]
+    rows = []
+    for item, path, notebook, what in _ITEMS:
+        if item in elsewhere:
+            status = f"on other data: runner.py --profile {elsewhere[item]}"
+        elif (run.root / path).is_file():
+            status = path
+        elif notebook in present:
+            status = f"not made yet: runner.py --only {notebook}"
+        else:
+            status = "not part of this version of the companion"
+        rows.append({"item": item, "what": what, "in this run": status})
+    return pd.DataFrame(rows).set_index("item")
+
+
+def facts(run: Run, record: dict) -> pd.DataFrame:
+    """Data, network, recipe, machine and versions of a run, one a row."""
+    p, source = run.profile, record["provenance"]
+    data = run.dataset
+    sizes = ", ".join(f"{len(data.labels[s])} {s}" for s in ("train", "val", "test"))
+    side = data.images["train"].shape[-1]
+    rows = {
+        "profile": f"{p.name}: {p.title}",
+        "data": f"{data.title}, {data.num_classes} classes, {side}x{side}, {sizes}",
+        "data fingerprint": data.fingerprint[:16],
+        "network": run.trainings()[0].config.network.title,
+        "recipe": f"{p.epochs} epochs, batch {p.batch_size}, SGD {p.lr:g}, cosine to 0, "
+        f"{p.seeds} seed(s)",
+        "budgets": f"L-inf {p.eps_linf:g}, L2 {p.eps_l2:g}, radius of LDAT {p.radius:g} "
+        "(pixels in [0,1])",
+        "device": f"{source['device']}, {source['threads']} thread(s) a process",
+        "versions": ", ".join(f"{k} {v}" for k, v in source["libraries"].items()),
+        "source revision": source["revision"] or "not a git checkout",
+    }
+    return pd.DataFrame(rows.items(), columns=["", "this run"]).set_index("")
+
+
+def self_checks(run: Run) -> pd.DataFrame:
+    """Failed self-checks over all records of this run's settings; empty when all passed."""
+    rows = []
+    plans = (run.plan(notebook) for _, _, notebook, _ in _ITEMS)
+    for path in sorted({job.path for plan in plans for job in plan if job.done}):
+        record = read_json(path)
+        for check in record.get("self_checks", []):
+            if not check["passed"]:
+                rows.append({"record": path.name, "check": check["name"], "value": check["value"]})
+        if record.get("ok") is False and "self_checks" not in record:
+            rows.append({"record": path.name, "check": "a point of the sweep", "value": 0.0})
+    return pd.DataFrame(rows, columns=["record", "check", "value"])
+
+
+def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
+    """Title -> table of what notebook 09 found; empty where it has not been run.
+
+    Of the defences whose records are all there: AutoAttack and the worst case; the alarms for
+    masking; the detector at the threshold that accepts 95%, ordinary against adaptive.
+    """
+    kinds = ("whitebox", "detection", "autoattack", "masking", "adaptive")
+    trainings = run.select_seed(run.trainings())
+    jobs = {kind: run.jobs_of(kind, trainings) for kind in kinds}
+    made = [i for i in range(len(trainings)) if all(jobs[kind][i].done for kind in kinds)]
+    if not made:
+        return {}
+    found = {kind: [read_json(jobs[kind][i].path) for i in made] for kind in kinds}
+    pairs = zip(found["masking"], found["adaptive"], strict=True)
+    others = {mask["defence"]: [mask, detector] for mask, detector in pairs}
+    table = tables_scrutiny.scrutiny(found["whitebox"], found["autoattack"], others)
+    detector = tables_scrutiny.adaptive_rows(found["adaptive"], found["detection"])
+    detector = detector[detector.threshold == tables_scrutiny.THRESHOLDS["accept_95"]]
+    return {
+        "AutoAttack and the worst case (%)": tables_scrutiny.scrutiny_for_reading(table),
+        "Alarms for gradient masking": tables_scrutiny.alarms(found["masking"]),
+        "The detector, ordinary against adaptive (%)": tables_scrutiny.adaptive_for_reading(
+            detector
+        ),
+    }
+
+
+def figures(run: Run) -> list[tuple[str, Path]]:
+    """Titles and files of the figures of ``inventory`` that this run has made."""
+    rows = [(f"{i}: {what}", run.root / path) for i, path, _, what in _ITEMS]
+    return [(title, path) for title, path in rows if path.suffix == ".png" and path.is_file()]

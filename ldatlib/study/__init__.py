@@ -1,0 +1,1 @@
+"""From a profile to trained networks and records, each computed once and found again."""

@@ -1,0 +1,91 @@
+"""Results that are kept with the project: a run's records, logs and weights, without its images.
+
+A published run is a folder like a run's own, with a description of the data beside it:
+
+    data.json                          title, fingerprint and sizes of the images
+    records/*.json, *.jsonl            every record and training log
+    checkpoints/*.safetensors          last weights, as float16
+    adversarial/*.safetensors          the first few attacked images of each network, as float16
+
+Opened through the data set ``published`` it is copied into a run's folder, where everything is
+found by its key: notebooks draw from it and its networks can be used, without training.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ldatlib.data.dataset import DESCRIPTION, describe
+from ldatlib.errors import UserError
+from ldatlib.files import load_tensors, save_tensors, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from ldatlib.study.experiments import Job, Run
+
+FOLDERS = ("records", "checkpoints", "adversarial")
+# Attacked images that are kept of a network: enough for the gallery of notebook 03; of the LDAT
+# whose distances notebook 07 averages more.
+SAVED_IMAGES, SAVED_IMAGES_LDAT = 12, 60
+
+
+def publish(run: "Run", jobs: Iterable["Job"], folder: Path, weights: Iterable[str]) -> list[Path]:
+    """Copy what these jobs of a run have left into ``folder``; return the files that it now holds.
+
+    Parameters
+    ----------
+    jobs : those that are not done are passed over.
+    weights : labels of the trainings whose weights, and attacked images, are kept.
+
+    Raises ``UserError`` where weights are wanted that the run does not have.
+    """
+    kept, weights = [folder / DESCRIPTION], set(weights)
+
+    def copy(path: Path) -> None:
+        kept.append(folder / "records" / path.name)
+        write_bytes(kept[-1], path.read_bytes())
+
+    def shorten(source: Path, name: str, images: int | None = None) -> None:
+        tensors, header = load_tensors(source)
+        # Attacked pixels to about 2e-4: enough for pictures and averages.
+        tensors = {key: values[:images] for key, values in tensors.items()} if images else tensors
+        kept.append(folder / name / source.name)
+        save_tensors(kept[-1], tensors, header, half=True)
+
+    write_json(folder / DESCRIPTION, describe(run.dataset))
+    for job in {job.path: job for job in jobs if job.done}.values():
+        copy(job.path)
+        if job.kind == "train":
+            copy(run.log_path(job.training))
+        if job.training.label not in weights:
+            continue
+        if job.kind == "train":
+            shorten(run.checkpoint_path(job.training), "checkpoints")
+        if job.kind == "whitebox":
+            images = SAVED_IMAGES_LDAT if job.training.name == run.profile.base else SAVED_IMAGES
+            shorten(run.adversarial_path(job.training), "adversarial", images)
+    return kept
+
+
+def unpack(folder: Path, root: Path, parts: Sequence[str] = FOLDERS) -> None:
+    """Copy a published run, or parts of it, into a run's folder; what lies there already stays.
+
+    Raises ``UserError`` where the folder holds no published run.
+    """
+    if not (folder / DESCRIPTION).is_file():
+        raise UserError(
+            f"no published results in {folder}: {DESCRIPTION} is missing; start from a complete "
+            "copy of the project, or name the folder with --set data_root=PATH"
+        )
+    for name in parts:
+        for source in sorted((folder / name).glob("*")):
+            target = root / name / source.name
+            if target.exists():
+                continue
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write {target}: {error.strerror}; make room or choose another folder"
+                ) from error

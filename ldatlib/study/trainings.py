@@ -1,0 +1,237 @@
+"""What a run can train: every defence, surrogate and ablation as an ``Training``."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ldatlib.data.dataset import Dataset
+from ldatlib.defences import TITLES, make_defence
+from ldatlib.errors import UserError
+from ldatlib.models import NetworkConfig
+from ldatlib.study.profiles import Profile
+from ldatlib.training.config import TrainConfig
+
+# The likelihood term and what it pulls together, one thing changed at a time from LDAT as written.
+LIKELIHOOD_SWITCHES = {
+    "lambda by step": {"lambda_schedule": "grow_by_step"},
+    "lambda constant": {"lambda_schedule": "constant"},
+    "lambda decaying": {"lambda_schedule": "decay"},
+    "lambda 0": {"lambda_init": 0.0},
+    "lambda 0.01": {"lambda_init": 0.01},
+    "lambda 0.1": {"lambda_init": 0.1},
+    "lambda 0.3": {"lambda_init": 0.3},
+    "L_lkd half": {"regularizer_scale": "half"},
+    "L_lkd mean": {"regularizer_scale": "mean"},
+    "centroids N": {"centroid_init": "normal"},
+    "centroids undecayed": {"centroid_weight_decay": False},
+}
+# Everything else, from the profile's base: where LDAT as written collapses, nothing would show.
+OTHER_SWITCHES = {
+    "Adam in Algorithm 1": {"attack_optimizer": "adam"},
+    "K 20": {"num_steps": 20},
+    "margin 0": {"margin": 0.0},
+    "margin 0.5": {"margin": 0.5},
+    "weight averaging": {"ema_decay": 0.9995},
+}
+# Far from the seeds of a run's own trainings.
+SURROGATE_SEED = 1000
+PLANE_DEFENCES = ("natural", "standard", "ldat")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a run. ``view`` is the data it sees: ``"full"`` or ``"plane"``."""
+
+    name: str
+    config: TrainConfig
+    view: str = "full"
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        return "-".join(filter(None, (self.name, self.variant, f"s{self.config.seed}")))
+
+    @property
+    def title(self) -> str:
+        return " ".join(filter(None, (TITLES[self.config.defence.name], self.variant)))
+
+
+class Trainings:
+    """The trainings of a profile on its data; ``experiments.Run`` computes them."""
+
+    profile: Profile
+    dataset: Dataset
+    plane_dataset: Dataset
+
+    def training(
+        self,
+        name: str,
+        seed: int = 0,
+        view: str = "full",
+        variant: str = "",
+        network: dict | None = None,
+        ema_decay: float | None = None,
+        **switches,
+    ) -> Training:
+        """One defence of this run with its seed; ``switches`` replace fields of the defence.
+
+        ``variant`` tells trainings of one defence apart in file names; ``network`` replaces fields of
+        the network, ``ema_decay`` the profile's.
+        """
+        p = self.profile
+        switches.setdefault("num_steps", p.attack_steps)
+        if name == "ldat":
+            own = {"beta": p.beta, "margin": p.margin, "lambda_init": p.lambda_init}
+            switches = own | switches
+        if name == "ldat_chosen":
+            switches = {"beta": p.beta, "margin": p.margin} | switches
+        defence = make_defence(
+            name, eps_linf=p.eps_linf, eps_l2=p.eps_l2, radius=p.radius, **switches
+        )
+        data = self.plane_dataset if view == "plane" else self.dataset
+        size = {k: getattr(p, k) for k in ("architecture", "depth", "width", "stages")}
+        built = NetworkConfig(
+            num_classes=data.num_classes,
+            head=defence.head,
+            in_channels=data.channels,
+            feature_dim=2 if view == "plane" else None,
+            centroid_init=defence.centroid_init,
+            stem_stride=p.stem_stride,
+            **(size | (network or {})),
+        )
+        config = TrainConfig(
+            defence=defence,
+            network=built,
+            epochs=p.plane_epochs if view == "plane" else p.epochs,
+            seed=seed,
+            batch_size=p.batch_size,
+            lr=p.lr,
+            momentum=p.momentum,
+            weight_decay=p.weight_decay,
+            padding=p.padding,
+            flip=data.flip,
+            ema_decay=p.ema_decay if ema_decay is None else ema_decay,
+            precision=p.precision,
+            val_eps=p.eps_linf,
+            val_every=p.val_every,
+        )
+        return Training(f"plane-{name}" if view == "plane" else name, config, view, variant)
+
+    def ablations(self) -> list[Training]:
+        """Table 3 and Fig. 6; with ``ablations=switches`` every switch; with ``all`` more."""
+        trainings = [*self.beta_trainings().values(), *self.attack_trainings().values()]
+        if self.profile.ablations in ("switches", "all"):
+            trainings += self.switch_trainings().values()
+        if self.profile.ablations == "all":
+            trainings += self.factorial_trainings().values()
+        return trainings
+
+    def likelihood_trainings(self) -> dict[str, Training]:
+        """LDAT as written and its likelihood term changed (``docs/regularizer.md``)."""
+        changed = {n: self._switched("ldat", n, s) for n, s in LIKELIHOOD_SWITCHES.items()}
+        return {"as written": self.training("ldat"), **changed}
+
+    def switch_trainings(self) -> dict[str, Training]:
+        """Those, then the profile's base and everything else of it changed (``docs/gaps.md``)."""
+        base, trainings = self.profile.base, self.likelihood_trainings()
+        if base != "ldat":
+            trainings[TITLES[base]] = self.training(base)
+        return trainings | {n: self._switched(base, n, s) for n, s in OTHER_SWITCHES.items()}
+
+    def _switched(self, base: str, name: str, switches: dict) -> Training:
+        return self.training(base, variant=name.replace(" ", "-"), **switches)
+
+    def factorial_trainings(self) -> dict[tuple[str, str], Training]:
+        """{linear, GMM head} x {Algorithm 1, PGD L2, PGD L-inf} on LDAT's mixture of losses."""
+        attacks, base = self.attack_trainings(), self.profile.base
+        names = {"Algorithm 1": "Algorithm 1", "PGD-CE": "PGD L2", "PGD-CE*": "PGD L-inf"}
+        trainings = {("GMM", title): attacks[name] for name, title in names.items()}
+        for name, title in names.items():
+            defence = attacks[name].config.defence
+            same = {k: getattr(defence, k) for k in ("attack", "norm", "eps", "step_size")}
+            variant = "-".join(filter(None, ("linear-head", attacks[name].variant)))
+            trainings["linear", title] = self.training(base, variant=variant, head="linear", **same)
+        return trainings
+
+    def trainings(self, names: Iterable[str] | None = None) -> list[Training]:
+        """The defences of the profile (or ``names``), every seed of each."""
+        p = self.profile
+        names = tuple(names or p.defences)
+        seeds = {name: p.seeds if name in p.seeded else 1 for name in names}
+        return [self.training(name, seed) for name in names for seed in range(seeds[name])]
+
+    def every_training(self) -> list[Training]:
+        """All that a run of this profile trains, each once."""
+        trainings = [
+            *self.trainings(),
+            *self.plane_trainings(),
+            *self.surrogates(),
+            *self.ablations(),
+        ]
+        return list({training.label: training for training in trainings}.values())
+
+    def find_training(self, name: str, seed: int | None = None) -> Training:
+        """A training by its label, ``ldat-K-20-s0``, or the part of it before the seed.
+
+        Raises ``UserError`` with the known names where there is none.
+        """
+        trainings = {training.label: training for training in self.every_training()}
+        bare = {}
+        for label, training in trainings.items():
+            bare.setdefault(label.rpartition("-s")[0], training)
+        training = trainings.get(name) or bare.get(name)
+        if training is None:
+            raise UserError(f"no training {name!r} in this profile; known: {', '.join(bare)}")
+        return (
+            training
+            if seed is None
+            else replace(training, config=replace(training.config, seed=seed))
+        )
+
+    def plane_trainings(self) -> list[Training]:
+        """Figures 1 and 2: a few classes, features of two dimensions."""
+        return [self.training(name, view="plane") for name in PLANE_DEFENCES]
+
+    def surrogates(self) -> list[Training]:
+        """Tables 4 and 5: a larger undefended network, and Standard from a seed of its own."""
+        p = self.profile
+        network = {
+            k: getattr(p, f"surrogate_{k}") for k in ("architecture", "depth", "width", "stages")
+        }
+        return [
+            self.training("natural", SURROGATE_SEED, variant="surrogate", network=network),
+            self.training("standard", SURROGATE_SEED, variant="surrogate"),
+        ]
+
+    def beta_trainings(self) -> dict[float, Training]:
+        """Table 3: the base over beta; at the profile's own beta it is the base itself."""
+        base = self.profile.base
+        return {
+            beta: self.training(base)
+            if beta == self.profile.beta
+            # At beta 0 the adversarial images have no weight: none are made.
+            else self.training(base, variant=f"beta{beta:g}", beta=beta, attack="none")
+            if beta == 0
+            else self.training(base, variant=f"beta{beta:g}", beta=beta)
+            for beta in self.profile.betas
+        }
+
+    def attack_trainings(self) -> dict[str, Training]:
+        """Fig. 6: the base with Algorithm 1, and PGD in its place; ``*`` is L-inf, as there."""
+        p, base = self.profile, self.profile.base
+        budgets = {"l2": (p.eps_l2, p.eps_l2 / 5, ""), "linf": (p.eps_linf, p.eps_linf / 4, "*")}
+        trainings = {"Algorithm 1": self.training(base)}
+        for norm, (eps, step_size, star) in budgets.items():
+            for loss in ("ce", "kl"):
+                trainings[f"PGD-{loss.upper()}{star}"] = self.training(
+                    base,
+                    variant=f"pgd-{loss}-{norm}",
+                    attack="pgd",
+                    attack_loss=loss,
+                    norm=norm,
+                    eps=eps,
+                    step_size=step_size,
+                )
+        return trainings
+
+    def select_seed(self, trainings: Sequence[Training], seed: int = 0) -> list[Training]:
+        return [training for training in trainings if training.config.seed == seed]

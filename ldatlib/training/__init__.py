@@ -1,0 +1,1 @@
+"""One training: its configuration, its steps, its files."""

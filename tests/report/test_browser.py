@@ -1,0 +1,166 @@
+"""The threshold widget in a real JupyterLab in a real browser: Debian's chromium, headless.
+
+Skipped with its reason where chromium or Playwright is missing, unless LDAT_REQUIRE_BROWSER=1.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+import torch
+from helpers import synthetic_record
+from nbformat.v4 import new_code_cell, new_notebook
+
+from ldatlib.evaluation import detection
+from ldatlib.files import write_json
+
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+CELL = """\
+import json
+from pathlib import Path
+from ldatlib.files import write_json
+from ldatlib.report.widgets import threshold_explorer
+
+path = Path("record.json")
+threshold_explorer({"ldat": json.loads(path.read_text())}, path, threshold=0.5)"""
+
+
+def missing(reason):
+    if os.environ.get("LDAT_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"LDAT_REQUIRE_BROWSER=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def page():
+    chromium = shutil.which("chromium")
+    if not chromium:
+        missing("no chromium on the PATH (apt install chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("the Python package playwright is not installed (extra: test)")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A JupyterLab of its own: address of the notebook, and its folder."""
+    notebook = new_notebook(cells=[new_code_cell(CELL)])
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    folder = tmp_path / "work"
+    folder.mkdir()
+    nbformat.write(notebook, folder / "explore.ipynb")
+    write_json(folder / "record.json", synthetic_record())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--allow-root"]
+    command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    own = {
+        f"JUPYTER_{name}_DIR": str(tmp_path / name.lower())
+        for name in ("CONFIG", "DATA", "RUNTIME")
+    }
+    own |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings")}
+    own |= {"JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
+    own |= {"IPYTHONDIR": str(tmp_path / "ipython")}
+    with open(tmp_path / "lab.log", "wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **own}, cwd=folder, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            base = f"http://127.0.0.1:{port}"
+            _wait_for(f"{base}/api/status?token={token}", process, tmp_path / "lab.log")
+            yield f"{base}/lab/tree/explore.ipynb?token={token}", folder
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(address, process, log):
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+            time.sleep(0.3)
+
+
+NAMES = ("accepted-right", "accepted-wrong", "rejected-right", "rejected-wrong")
+COUNTS_ARE = f"""wanted => {json.dumps(NAMES)}.every(
+    (name, i) => Number(document.querySelector(".ldat-" + name).textContent) === wanted[i])"""
+
+
+def numbers(page):
+    return [int(page.locator(f".ldat-{name}").inner_text()) for name in NAMES]
+
+
+def expected(threshold, attack="linf_pgd"):
+    values, right = detection.scored(synthetic_record(), "posterior", attack)
+    accepted = values >= threshold
+    pairs = ((accepted, right), (accepted, ~right), (~accepted, right), (~accepted, ~right))
+    return [int(torch.logical_and(*pair).sum()) for pair in pairs]
+
+
+def test_the_slider_moves_the_counts_in_a_real_browser(page, lab):
+    address, folder = lab
+    page.goto(address)
+    page.locator(".jp-Notebook .jp-CodeCell").first.click()
+    page.wait_for_function(
+        "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
+    )
+    page.keyboard.press("Control+Enter")
+    page.locator(".ldat-defence-success").wait_for()
+    assert numbers(page) == expected(0.5)
+    cut = page.locator(".ldat-cut").get_attribute("x1")
+
+    handle = page.locator(".ldat-threshold-slider .noUi-handle")
+    handle.focus()
+    for _ in range(20):
+        handle.press("ArrowRight")
+    wanted = expected(0.6)
+    assert wanted != expected(0.5)
+    page.wait_for_function(COUNTS_ARE, arg=wanted)
+    assert page.locator(".ldat-threshold-slider .widget-readout").inner_text() == "0.6000"
+    assert numbers(page) == wanted
+    success = page.locator(".ldat-defence-success").inner_text()
+    assert success == f"{100 * (wanted[0] + wanted[3]) / sum(wanted):.1f}%"
+    assert page.locator(".ldat-cut").get_attribute("x1") != cut
+    assert page.locator(".ldat-roc-point").count() == 1
+
+    page.get_by_role("button", name=re.compile("store this threshold")).click()
+    page.locator(".ldat-threshold-status", has_text="stored 0.6000").wait_for()
+    (entry,) = json.loads((folder / "record.json").read_text())["exploratory"]
+    assert entry["threshold"] == pytest.approx(0.6) and entry["attack"] == "linf_pgd"

@@ -1,0 +1,178 @@
+"""The threshold explorer without a browser: its controls are moved by code."""
+
+import json
+import re
+
+import pytest
+import torch
+from helpers import synthetic_record
+
+from ldatlib import UserError
+from ldatlib.evaluation import detection
+from ldatlib.files import read_json, write_json
+from ldatlib.report.widgets import threshold_explorer
+
+
+def shown(widget):
+    """The four counts and the two rates as the page has them."""
+    text = widget.numbers.value
+    names = ("accepted-right", "accepted-wrong", "rejected-right", "rejected-wrong")
+    found = [int(re.search(rf'class="ldat-{name}"[^>]*>(\d+)<', text)[1]) for name in names]
+    rates = ("defence-success", "clean-rejection")
+    return found, [float(re.search(rf'class="ldat-{n}">([\d.]+)%', text)[1]) for n in rates]
+
+
+def recomputed(record, score, name, clean, threshold):
+    values, right = detection.scored(record, score, name)
+    outcomes = [
+        (v >= threshold, bool(r)) for v, r in zip(values.tolist(), right.tolist(), strict=True)
+    ]
+    order = ((True, True), (True, False), (False, True), (False, False))
+    counts = [outcomes.count(kind) for kind in order]
+    success = 100 * (counts[0] + counts[3]) / len(outcomes)
+    clean_values, _ = detection.scored(record, score, clean)
+    rejected = 100 * sum(v < threshold for v in clean_values.tolist()) / len(clean_values)
+    return counts, [pytest.approx(success, abs=0.051), pytest.approx(rejected, abs=0.051)]
+
+
+@pytest.fixture
+def records():
+    other = synthetic_record(likelihood=False, defence="standard", title="Standard", key="other")
+    return {"ldat": synthetic_record(), "standard": other}
+
+
+@pytest.fixture
+def stored(tmp_path, records):
+    path = tmp_path / "detection.json"
+    write_json(path, records["ldat"])
+    return path
+
+
+@pytest.mark.parametrize("score", ["posterior", "log_likelihood"])
+def test_moving_the_slider_changes_the_counts(records, score):
+    widget = threshold_explorer(records, score=score)
+    low, high = detection.score_range(records["ldat"], score)
+    assert (widget.threshold.min, widget.threshold.max) == (low, high)
+    for threshold in torch.linspace(low, high, 17).double().clamp(low, high).tolist():
+        widget.threshold.value = threshold
+        assert shown(widget) == recomputed(records["ldat"], score, "linf_pgd", "clean", threshold)
+
+
+def test_the_cut_and_the_point_of_the_roc_move(records):
+    widget = threshold_explorer(records)
+    seen = set()
+    for threshold in (0.3, 0.5, 0.7):
+        widget.move(threshold)
+        cut = re.search(r'<line x1="([\d.]+)"[^>]*class="ldat-cut"', widget.picture.value)[1]
+        point = re.search(
+            r'class="ldat-roc-point" cx="([\d.]+)" cy="([\d.]+)"', widget.picture.value
+        )
+        assert float(cut) == pytest.approx(40 + 400 * threshold)
+        good, bad = detection.groups(records["ldat"], "posterior", "linf_pgd")
+        false, true = detection.roc_point(good, bad, threshold)
+        assert float(point[1]) == pytest.approx(520 + 190 * false, abs=0.06)
+        assert float(point[2]) == pytest.approx(14 + 190 * (1 - true), abs=0.06)
+        seen.add((cut, point[1]))
+    assert len(seen) == 3
+
+
+def test_every_choice_shows_its_own_images(records):
+    widget = threshold_explorer(records, threshold=0.6)
+    record = records["ldat"]
+    for name in ("clean", "linf_pgd", "l2_cw"):
+        widget.attack.value = name
+        assert widget.threshold.value == 0.6
+        assert shown(widget) == recomputed(record, "posterior", name, "clean", 0.6)
+    widget.split.value = "val"
+    assert widget.attack.disabled and widget.shown == "val"
+    assert shown(widget) == recomputed(record, "posterior", "val", "val", 0.6)
+    widget.split.value = "test"
+    widget.score.value = "log_likelihood"
+    assert widget.threshold.value == -92.0  # its own frozen threshold
+    assert shown(widget) == recomputed(record, "log_likelihood", "l2_cw", "clean", -92.0)
+
+
+def test_a_defence_without_a_likelihood_offers_none(records):
+    widget = threshold_explorer(records, score="log_likelihood")
+    widget.defence.value = "standard"
+    assert [value for _, value in widget.score.options] == ["posterior"]
+    assert (widget.threshold.min, widget.threshold.max) == (0, 1)
+    assert widget.threshold.value == 0.58
+    expected = recomputed(records["standard"], "posterior", "linf_pgd", "clean", 0.58)
+    assert shown(widget) == expected
+
+
+def test_an_attack_that_never_succeeds_has_no_roc(records):
+    entry = records["ldat"]["scores"]["posterior"]["sets"]["l2_cw"]
+    entry["right"] = "1" * len(entry["right"])
+    widget = threshold_explorer(records)
+    widget.attack.value = "l2_cw"
+    assert "one of the groups is empty" in widget.picture.value
+    assert "ldat-roc-point" not in widget.picture.value
+
+
+def test_the_button_stores_an_exploratory_threshold(records, stored):
+    widget = threshold_explorer(records, stored)
+    before = read_json(stored)
+    widget.move(0.61)
+    widget.store.click()
+    assert "stored 0.6100 as exploratory" in widget.status.value
+    widget.split.value = "val"
+    widget.store.click()
+    after = read_json(stored)
+    first, second = after.pop("exploratory")
+    assert after == before
+    assert {**first, "time": ""} == {
+        "threshold": 0.61,
+        "score": "posterior",
+        "attack": "linf_pgd",
+        "split": "test",
+        "defence": "ldat",
+        "time": "",
+    }
+    assert first["time"].endswith("+00:00") and second["split"] == second["attack"] == "val"
+    widget.move(0.5)
+    assert widget.status.value == ""
+
+
+def test_a_path_per_defence_and_none(records, stored):
+    widget = threshold_explorer(records, {"ldat": stored})
+    assert not widget.store.disabled
+    widget.defence.value = "standard"
+    assert widget.store.disabled and "no record to store" in widget.status.value
+    assert threshold_explorer(records).store.disabled
+
+
+def test_a_record_that_vanished_or_changed_is_said(records, stored):
+    widget = threshold_explorer(records, stored)
+    write_json(stored, {**records["ldat"], "key": "of another run"})
+    widget.store.click()
+    assert "not stored" in widget.status.value and "another run" in widget.status.value
+    assert "exploratory" not in json.loads(stored.read_text())
+    stored.unlink()
+    widget.store.click()
+    assert "not stored: cannot read the record" in widget.status.value
+
+
+def test_bad_input_is_one_line(records, tmp_path):
+    cases = [
+        (({},), {}, "no detection records"),
+        (({"ldat": {"kind": "whitebox"}},), {}, "a detection record is needed, not whitebox"),
+        ((records,), {"defence": "mart"}, "no record of 'mart'; known: ldat, standard"),
+        ((records,), {"defence": "standard", "score": "log_likelihood"}, "has no likelihood"),
+        ((records,), {"score": "entropy"}, "no score 'entropy'"),
+        ((records,), {"threshold": 1.5}, "lies between 0 and 1"),
+        ((records,), {"threshold": float("nan")}, "lies between 0 and 1"),
+        ((records,), {"score": "log_likelihood", "threshold": 0.5}, "lies between"),
+        ((records, tmp_path / "none.json"), {}, "no record"),
+    ]
+    for arguments, options, says in cases:
+        with pytest.raises(UserError, match=says) as refusal:
+            threshold_explorer(*arguments, **options)
+        assert "\n" not in str(refusal.value)
+    widget = threshold_explorer(records)
+    with pytest.raises(UserError, match="lies between 0 and 1"):
+        widget.move(1.01)
+    records["standard"]["fingerprint"] = "of other data"
+    with pytest.raises(UserError, match="standard is of other data"):
+        threshold_explorer(records)

@@ -1,0 +1,197 @@
+"""Black box, ablations, features and claims on a tiny run; closed forms where there are any."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_experiments import TINY, silent
+
+from ldatlib.errors import UserError
+from ldatlib.evaluation import feature_space
+from ldatlib.evaluation.robustness import from_bits
+from ldatlib.report import claims, tables
+from ldatlib.report import summary as report
+from ldatlib.study.experiments import open_run
+
+SETTINGS = {
+    **TINY,
+    "defences": ("natural", "standard", "trades", "ldat"),
+    "surrogate_width": 12,
+    "tsne_images": 20,
+    "saved_images": 20,
+    "betas": (0.0, 0.5, 1.0),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = open_run("demo", SETTINGS, tmp_path_factory.mktemp("run"), jobs=1)
+    for notebook in ("03", "04", "05", "06", "08"):
+        run.compute(notebook, say=silent)
+    return run
+
+
+def test_everything_planned_is_done(run):
+    for notebook in ("02", "03", "04", "05", "06", "07", "08"):
+        assert run.plan(notebook) and all(job.done for job in run.plan(notebook))
+
+
+def test_surrogates_are_a_wider_natural_and_an_independent_standard(run):
+    natural, standard = run.surrogates()
+    assert natural.config.network.width == 12 and natural.config.defence.name == "natural"
+    assert standard.config.network == run.training("standard").config.network
+    assert standard.config.seed not in {training.config.seed for training in run.trainings()}
+
+
+def test_transfer_from_oneself_is_the_white_box(run):
+    """PGD crafted on a network and shown to it: what the white box finds, and no repairs."""
+    trainings = run.select_seed(run.trainings())
+    for training, record in zip(trainings, run.transfer(trainings), strict=True):
+        own = record["targets"][training.label]
+        assert own["linf_pgd"]["value"] <= own["clean"]["value"]
+        assert own["clean"]["value"] == record["source_accuracy"]["value"]
+        assert set(record["targets"]) == {a.label for a in run.trainings()}
+
+
+def test_tables_of_the_black_box(run):
+    records = run.transfer(run.surrogates())
+    table = tables.table4(records, run.trainings())
+    assert list(table.surrogate.unique()) == ["undefended", "defended"] and len(table) == 8
+    shown = tables.table4_beside_paper(records, run.trainings(), "digits")
+    assert shown.loc[("undefended", "LDAT", "paper, CIFAR-10"), "FGSM"] == "86.72"
+    assert shown.loc[("defended", "LDAT", "paper, CIFAR-10"), "PGD"] == "67.16"
+    sources = [*run.surrogates(), *run.select_seed(run.trainings())]
+    matrix = tables.transfer_matrix(run.transfer(sources), sources, run.trainings())
+    assert matrix.shape == (6, 4) and list(matrix.columns) == list(matrix.index[2:])
+
+
+def test_beta_trainings_differ_in_beta_alone(run):
+    trainings = run.beta_trainings()
+    assert trainings[0.5].label == run.training("ldat").label
+    plain, one = trainings[0.5].config.as_dict(), trainings[1.0].config.as_dict()
+    assert {**one, "defence": {**one["defence"], "beta": 0.5}} == plain
+    assert (
+        trainings[0.0].config.defence.attack == "none" and trainings[0.0].config.defence.beta == 0
+    )
+    table = tables.table3(dict(zip(trainings, run.basic(list(trainings.values())), strict=True)))
+    assert list(table.beta) == [0.0, 0.5, 1.0]
+    assert (table.linf_pgd <= table.natural).all()
+
+
+def test_attack_trainings_are_ldat_with_another_attack(run):
+    trainings = run.attack_trainings()
+    assert list(trainings) == ["Algorithm 1", "PGD-CE", "PGD-KL", "PGD-CE*", "PGD-KL*"]
+    norms = {
+        name: training.config.defence.norm for name, training in trainings.items() if "PGD" in name
+    }
+    assert norms == {"PGD-CE": "l2", "PGD-KL": "l2", "PGD-CE*": "linf", "PGD-KL*": "linf"}
+    for name, training in trainings.items():
+        defence = training.config.defence
+        assert defence.objective == "ldat" and defence.head == "gmm"
+        assert defence.attack == ("boundary" if name == "Algorithm 1" else "pgd")
+
+
+def test_scores_belong_to_the_saved_images(run):
+    trainings = run.select_seed(run.trainings())
+    for training, record in zip(trainings, run.detection(trainings), strict=True):
+        white = run.whitebox([training], say=silent)[0]
+        kept = record["images"]
+        for score in record["scores"].values():
+            assert set(score["sets"]) == {"val", "clean", *white["attacks"]}
+            for key, column in white["attacks"].items():
+                entry = score["sets"][key]
+                expected = from_bits(column["right"])[:kept]
+                assert torch.equal(from_bits(entry["right"]), expected)
+                assert len(entry["score"]) == kept
+        has_likelihood = training.config.defence.head == "gmm"
+        assert ("log_likelihood" in record["scores"]) is has_likelihood
+
+
+def test_features_of_known_clouds():
+    natural = np.repeat([[0.0, 0.0], [2.0, 0.0]], 20, axis=0)
+    cloud = feature_space.Cloud(natural, natural + [0.0, 1.0], np.repeat([0, 1], 20))
+    found = feature_space.distances(cloud)
+    assert found["moved"] == pytest.approx(0.5)
+    assert found["to own centroid, natural"] == 0
+    assert found["to own centroid, adversarial"] == pytest.approx(0.5)
+    value, low, high = feature_space.probe(natural, natural + [0.0, 1.0])
+    assert value == 1 and low > 0.5 and high == 1
+
+
+def test_a_probe_of_one_distribution_is_at_chance():
+    rng = np.random.default_rng(1)
+    value, low, high = feature_space.probe(rng.normal(size=(600, 6)), rng.normal(size=(600, 6)))
+    assert low <= 0.5 <= high
+
+
+def test_claims_are_rows_with_a_verdict(run):
+    table = claims.claims(run)
+    assert len(table) >= 15
+    assert set(table.verdict) == {"not tested on the paper's data"}
+    assert set(table["same here?"]) <= {"yes", "no", "cannot tell"}
+    # Notebook 09 has not been run here.
+    lacking = table["the paper says"][table["seen here"].str.contains("needs records")]
+    assert len(lacking) == 2 and lacking.str.contains("notebook 09|an attack that knows").all()
+    assert table.section.str.len().gt(0).all()
+
+
+def test_claims_without_records_cannot_tell(tmp_path):
+    table = claims.claims(open_run("demo", SETTINGS, tmp_path))
+    assert set(table["same here?"]) == {"cannot tell"}
+    assert table["seen here"].str.contains("needs records|no L2-AT").all()
+
+
+def test_a_red_record_is_seen(run):
+    from ldatlib.files import read_json, write_json
+
+    assert report.self_checks(run).empty
+    path = run.jobs_of("sweep_eps", [run.training("ldat")])[0].path
+    content = read_json(path)
+    write_json(path, {**content, "ok": False})
+    try:
+        assert list(report.self_checks(run).record) == [path.name]
+    finally:
+        write_json(path, content)
+
+
+def test_inventory_names_what_is_missing(run, tmp_path):
+    empty = report.inventory(open_run("demo", SETTINGS, tmp_path), ["01", "03"])
+    assert isinstance(empty, pd.DataFrame) and len(empty) == 19
+    assert "--profile cifar100" in empty.loc["Table 2", "in this run"]
+    assert "--only 03" in empty.loc["Table 1", "in this run"]
+    assert len(empty.loc["Scrutiny"]) == 5
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "fig4.png").write_bytes(b"")
+    made = report.inventory(open_run("demo", SETTINGS, tmp_path), ["01", "03"])
+    assert made.loc["Figure 4", "in this run"] == "figures/fig4.png"
+
+
+def test_too_few_images_for_a_silhouette_are_named():
+    points = feature_space.Cloud(np.eye(4), np.eye(4), np.arange(4))
+    with pytest.raises(UserError, match="4 images of 4 classes are too few"):
+        feature_space.numbers(points)
+
+
+def test_features_in_one_point_have_no_distances():
+    """What a collapsed network leaves; t-SNE itself would crash on it."""
+    point = np.full((30, 4), 0.25)
+    cloud = feature_space.Cloud(point, point + 1e-9, np.arange(30) % 3)
+    assert feature_space.collapsed(cloud)
+    assert set(feature_space.numbers(cloud).values()) == {None}
+    flat = feature_space.embed(cloud)
+    assert flat.natural.shape == flat.adversarial.shape == (30, 2) and not flat.natural.any()
+    spread = feature_space.Cloud(point + np.eye(30, 4), point, np.arange(30) % 3)
+    assert not feature_space.collapsed(spread)
+    assert set(feature_space.numbers(spread)) == set(feature_space.NUMBERS)
+
+
+def test_a_network_at_chance_holds_no_claim(run, monkeypatch):
+    """Whatever such a network has of a claim, it has for the wrong reason."""
+    table = claims.claims(run)
+    assert (table["same here?"] == "yes").any()
+    monkeypatch.setattr(claims._Evidence, "at_chance", True)
+    guessing = claims.claims(run)
+    assert not (guessing["same here?"] == "yes").any()
+    assert (guessing["same here?"] == "no").equals(table["same here?"] == "no")
+    changed = guessing[table["same here?"] == "yes"]
+    assert changed["seen here"].str.contains("no better than chance").all()

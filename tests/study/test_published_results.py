@@ -1,0 +1,98 @@
+"""What is published: whole records of one data set, and pages that say what the records say."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ldatlib import load_model, open_run
+from ldatlib.defences import CHOSEN
+from ldatlib.files import read_json
+from ldatlib.report import likelihood_model as regularizer
+from ldatlib.study.experiments import PROJECT
+from ldatlib.study.profiles import RESULTS
+from ldatlib.study.trainings import LIKELIHOOD_SWITCHES
+
+FOLDER = RESULTS / "cifar10-small"
+RECORDS = sorted((FOLDER / "records").glob("*.json"))
+# More would make a clone slow.
+MOST_BYTES = 25 * 10**6
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run("cifar10-published", out=tmp_path_factory.mktemp("published"), jobs=1)
+
+
+def test_there_are_records():
+    kinds = {path.name.partition("-")[0] for path in RECORDS}
+    assert {"train", "whitebox", "basic", "validation"} <= kinds
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_record_says_where_it_comes_from(path):
+    record = read_json(path)
+    data = read_json(FOLDER / "data.json")
+    assert record["dataset"] == "CIFAR-10 (JPEG copy)" == data["title"]
+    assert record["fingerprint"] == data["fingerprint"]
+    assert record["seconds"] > 0 and record["key"] in path.name
+    source = record["provenance"]
+    assert source["revision"] and source["device"] and source["libraries"]["torch"]
+    assert record.get("ok", True)
+    if record["kind"] == "train":
+        assert len(path.with_suffix(".jsonl").read_text().splitlines()) == record["last"]["epoch"]
+
+
+def test_all_of_table_1_is_there(run):
+    """Every defence of the profile, attacked with every attack on the same images."""
+    trainings = run.trainings()
+    assert {"standard", "trades", "mart", "lbgat", "l2_at", "ldat"} <= {
+        training.name for training in trainings
+    }
+    keys = {attack.key for attack in run.table1_attacks()}
+    for record in run.whitebox(trainings):
+        assert set(record["attacks"]) == keys
+        assert record["clean_accuracy"]["count"] == run.profile.eval_images
+
+
+def test_weights_are_small_and_load(run):
+    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    for training in run.select_seed(run.trainings()):
+        model = load_model(run.checkpoint_path(training))
+        with torch.no_grad():
+            assert model(torch.full((2, 3, 32, 32), 0.5)).isfinite().all()
+
+
+def test_saved_attacks_fool_the_published_weights(run):
+    """Weights, images and records belong together: clean images are judged as recorded."""
+    for training, record in zip(run.trainings(), run.whitebox(run.trainings()), strict=True):
+        saved, model = run.adversarial(training), run.model(training)
+        with torch.no_grad():
+            right = (model(saved["x"]).argmax(1) == saved["y"]).tolist()
+        recorded = [bit == "1" for bit in record["clean_right"][: len(right)]]
+        # The images are float16 here; an image on the boundary may change sides.
+        assert sum(a != b for a, b in zip(right, recorded, strict=True)) <= 1
+
+
+def test_the_default_for_new_users_is_what_validation_chose(run):
+    trainings = run.likelihood_trainings()
+    found = [kind(list(trainings.values())) for kind in (run.train, run.validation, run.basic)]
+    best = regularizer.best_by_validation(regularizer.study(list(trainings), *found))
+    assert LIKELIHOOD_SWITCHES[best] == CHOSEN
+
+
+def test_pages_say_what_the_records_say():
+    command = [sys.executable, str(PROJECT / "tools" / "published_tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_runner_opens_what_is_published(tmp_path):
+    command = [sys.executable, str(PROJECT / "runner.py"), "--profile", "cifar10-published"]
+    done = subprocess.run(
+        [*command, "--only", "08", "--out", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figures" / "fig9.png").is_file()

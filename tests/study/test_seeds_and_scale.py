@@ -1,0 +1,71 @@
+"""Statements about methods over seeds, and when a run is one of the paper's data and scale."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+from ldatlib import open_run
+from ldatlib.data.dataset import load_dataset, outline
+from ldatlib.errors import UserError
+from ldatlib.report import paper, tables
+
+
+def record(defence, seed, right, images=20):
+    bits = "1" * right + "0" * (images - right)
+    attacks = {f"{norm}_pgd": {"right": bits} for norm in ("linf", "l2")}
+    return {"defence": defence, "seed": seed, "clean_right": "1" * images, "attacks": attacks}
+
+
+COUNTS = {"ldat": (10, 12, 14), "standard": (3, 5, 4), "mart": (7,)}
+RECORDS = [record(d, seed, n) for d, counts in COUNTS.items() for seed, n in enumerate(counts)]
+
+
+def test_spread_over_seeds_is_that_of_the_trainings():
+    table = tables.over_seeds(RECORDS)
+    assert set(table.defence) == {"ldat", "standard"}  # one training has no spread
+    row = table[(table.defence == "ldat") & (table.column == "linf_pgd")].iloc[0]
+    percent = np.array([50.0, 60.0, 70.0])
+    assert row["mean"] == pytest.approx(percent.mean()) and row.seeds == 3
+    assert row.sd == pytest.approx(percent.std(ddof=1))
+    assert (row.low, row.high) == (50, 70)
+    # With one attack a norm the worst case is that attack.
+    worst = table[(table.defence == "ldat") & (table.column == "linf")].iloc[0]
+    assert worst["mean"] == pytest.approx(row["mean"])
+
+
+def test_methods_are_compared_by_welch_over_at_least_three_seeds():
+    expected = ttest_ind([0.5, 0.6, 0.7], [0.15, 0.25, 0.2], equal_var=False).pvalue
+    assert tables.compare_methods(RECORDS, "ldat", "standard", "l2") == pytest.approx(expected)
+    with pytest.raises(UserError, match="mart has 1 training"):
+        tables.compare_methods(RECORDS, "ldat", "mart", "l2")
+
+
+def test_only_the_seeded_defences_have_more_trainings(tmp_path):
+    run = open_run("demo", {"seeds": 3, "seeded": ("standard", "ldat")}, tmp_path)
+    seeds = {}
+    for training in run.trainings():
+        seeds.setdefault(training.name, []).append(training.config.seed)
+    assert seeds["standard"] == seeds["ldat"] == [0, 1, 2]
+    assert seeds["trades"] == seeds["natural"] == [0]
+
+
+def test_a_copy_of_cifar_is_the_papers_data_and_digits_are_not():
+    cifar = outline("cifar10", 1000)
+    assert paper.is_papers_data(cifar)
+    copy = replace(cifar, name="folder", class_names=tuple(sorted(paper.CIFAR10_CLASSES)))
+    assert paper.is_papers_data(copy)
+    assert not paper.is_papers_data(replace(copy, class_names=("cat", "dog")))
+    assert not paper.is_papers_data(load_dataset("digits"))
+
+
+def test_scale_is_network_epochs_and_images(tmp_path):
+    run = open_run("cifar10", {}, tmp_path)
+    run.plan_without_data()
+    config = run.training("ldat").config
+    assert paper.is_papers_scale(config, 49_000)
+    assert not paper.is_papers_scale(config, 20_000)
+    assert not paper.is_papers_scale(replace(config, epochs=60), 49_000)
+    narrow = replace(config, network=replace(config.network, width=16))
+    assert not paper.is_papers_scale(narrow, 49_000)
