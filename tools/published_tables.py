@@ -65,9 +65,10 @@ def table1(run, keys) -> str:
 
 def seeds(run) -> str:
     """Accuracies over seeds, and Welch's test of LDAT (chosen) against Standard."""
+    from ldatlib.study.experiments import open_run
+
     from ldatlib.defences import TITLES
     from ldatlib.report import tables
-    from ldatlib.study.experiments import open_run
 
     more = open_run(run.profile.name, SEEDS, run.root)
     jobs = more.jobs_of("whitebox", more.trainings())

@@ -59,7 +59,7 @@ def embedding(record: dict) -> Cloud:
 def collapsed(points: Cloud) -> bool:
     """Whether all features lie in one point, as far as float32 can tell.
 
-    A network whose likelihood term has won (``ldatlib.report.likelihood_model``) maps every image there. It has
+    A network whose likelihood term has won (docs/regularizer.md) maps every image there. It has
     no distances to speak of, and scikit-learn's t-SNE crashes on it.
     """
     both = np.concatenate([points.natural, points.adversarial])

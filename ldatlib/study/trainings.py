@@ -156,7 +156,7 @@ class Trainings:
         """The defences of the profile (or ``names``), every seed of each."""
         p = self.profile
         names = tuple(names or p.defences)
-        seeds = {name: p.seeds if name in p.seeded else 1 for name in names}
+        seeds = {name: p.seeds if not p.seeded or name in p.seeded else 1 for name in names}
         return [self.training(name, seed) for name in names for seed in range(seeds[name])]
 
     def every_training(self) -> list[Training]:

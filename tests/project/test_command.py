@@ -6,12 +6,18 @@ import sys
 
 import pytest
 import torch
+from tiny import PROJECT
 
-from ldatlib.errors import UserError
-from ldatlib.study import commands
-from ldatlib.study.commands import UNFINISHED, evaluate_command, parse_duration, train_command
-from ldatlib.study.experiments import PROJECT, open_run
+from ldatlib import __main__ as command
+from ldatlib.errors import UNFINISHED, UserError
+from ldatlib.study import settings
+from ldatlib.study.run import open_run
 from ldatlib.training.checkpoint import load_model
+
+
+def main(name, arguments):
+    return command.main([name, *arguments])
+
 
 SETTINGS = {
     "depth": "4",
@@ -34,8 +40,8 @@ for key, value in SETTINGS.items():
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("gpu")
     assert (
-        train_command(
-            [*TINY, "--training", "ldat", "--half", "--shard-mib", "1", "--out", str(out)]
+        main(
+            "train", [*TINY, "--training", "ldat", "--half", "--shard-mib", "1", "--out", str(out)]
         )
         == 0
     )
@@ -45,9 +51,9 @@ def trained(tmp_path_factory):
 def test_the_worst_case_alone_on_several_processes(trained, capsys):
     out = [*TINY, "--set", "storage=half", "--set", "shard_mib=1", "--out", str(trained)]
     arguments = [*out, "--training", "ldat", "--kinds", "worst_case"]
-    assert evaluate_command([*arguments, "--processes", "0"]) == 1
+    assert main("evaluate", [*arguments, "--processes", "0"]) == 1
     assert "processes must be at least 1" in capsys.readouterr().err
-    assert evaluate_command([*arguments, "--processes", "2"]) == 0
+    assert main("evaluate", [*arguments, "--processes", "2"]) == 0
     (path,) = trained.glob("records/worst_case-*.json")
     record = json.loads(path.read_text())
     assert record["ok"] and list(record["norms"]) == ["linf", "l2"]
@@ -62,13 +68,13 @@ def test_the_worst_case_alone_on_several_processes(trained, capsys):
     ("text", "seconds"), [("90", 90), ("90s", 90), ("9m", 540), ("1.5h", 5400), (" 2m ", 120)]
 )
 def test_durations(text, seconds):
-    assert parse_duration(text) == seconds
+    assert settings.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "m", "-1m", "9 minutes", "0", "1e3"])
 def test_durations_that_are_none(text):
     with pytest.raises(UserError, match="such as 9m"):
-        parse_duration(text)
+        settings.parse_duration(text)
 
 
 def test_the_output_folder_is_one_of_the_runner(trained, monkeypatch):
@@ -79,8 +85,8 @@ def test_the_output_folder_is_one_of_the_runner(trained, monkeypatch):
     record = json.loads(job.path.read_text())
     assert record["execution"]["storage"] == {"half": True, "shard_bytes": 2**20}
     assert record["provenance"]["device"] and record["images_per_second"] > 0
-    monkeypatch.setattr("ldatlib.study.experiments._work", None)  # nothing is computed anew
-    assert run.train([run.training("ldat")])[0]["key"] == record["key"]
+    monkeypatch.setattr("ldatlib.study.schedule.work", None)  # nothing is computed anew
+    assert run.records("train", [run.training("ldat")])[0]["key"] == record["key"]
 
 
 def test_how_weights_are_kept_and_where_they_ran_is_no_part_of_the_key(trained):
@@ -92,12 +98,12 @@ def test_how_weights_are_kept_and_where_they_ran_is_no_part_of_the_key(trained):
 
 def test_evaluation_speaks_of_the_kept_weights(trained, capsys):
     arguments = [*TINY, "--training", "ldat", "--out", str(trained)]
-    assert evaluate_command([*arguments, "--kinds", "whitebox,basic"]) == 0
+    assert main("evaluate", [*arguments, "--kinds", "whitebox,basic"]) == 0
     assert capsys.readouterr().out.count("attacked ldat-s0") == 2
     run = open_run("demo", SETTINGS, trained, jobs=1)
     model = load_model(run.checkpoint_path(run.training("ldat")))
     x, y = run.dataset.split("test", 20)
-    record = run.whitebox([run.training("ldat")])[0]
+    record = run.records("whitebox", [run.training("ldat")])[0]
     right = (model(x).argmax(1) == y).float().mean().item()
     assert record["clean_accuracy"]["value"] == pytest.approx(right)
     assert not list(trained.glob("partial/*"))
@@ -108,13 +114,13 @@ def test_evaluation_speaks_of_the_kept_weights(trained, capsys):
 
 def test_a_time_limit_is_no_error_and_the_next_call_goes_on(tmp_path, capsys, monkeypatch):
     arguments = [*TINY, "--training", "standard", "--out", str(tmp_path)]
-    monkeypatch.setattr(commands, "parse_duration", lambda text: 0.0 if text == "1s" else 600.0)
+    monkeypatch.setattr(settings, "parse_duration", lambda text: 0.0 if text == "1s" else 600.0)
     # A limit that is over before the first step: not even begun.
-    assert train_command([*arguments, "--time-limit", "1s"]) == UNFINISHED
+    assert main("train", [*arguments, "--time-limit", "1s"]) == UNFINISHED
     assert "goes on from there" in capsys.readouterr().out
-    assert train_command([*arguments, "--time-limit", "10m"]) == 0
-    assert evaluate_command([*arguments, "--time-limit", "1s"]) == UNFINISHED
-    assert evaluate_command(arguments) == 0
+    assert main("train", [*arguments, "--time-limit", "10m"]) == 0
+    assert main("evaluate", [*arguments, "--time-limit", "1s"]) == UNFINISHED
+    assert main("evaluate", arguments) == 0
 
 
 def test_an_evaluation_goes_on_attack_by_attack(tmp_path, monkeypatch):
@@ -123,8 +129,8 @@ def test_an_evaluation_goes_on_attack_by_attack(tmp_path, monkeypatch):
     whole, parts = (tmp_path / name for name in ("whole", "parts"))
     arguments = [*TINY, "--training", "natural"]
     for out in (whole, parts):
-        assert train_command([*arguments, "--out", str(out)]) == 0
-    assert evaluate_command([*arguments, "--out", str(whole)]) == 0
+        assert main("train", [*arguments, "--out", str(out)]) == 0
+    assert main("evaluate", [*arguments, "--out", str(whole)]) == 0
     attacks, calls = [], 0
     attack = robustness.run_attack
 
@@ -134,9 +140,9 @@ def test_an_evaluation_goes_on_attack_by_attack(tmp_path, monkeypatch):
 
     monkeypatch.setattr(robustness, "run_attack", counted)
     # The time is up after every attack, but not before the first.
-    monkeypatch.setattr(commands, "parse_duration", lambda text: -1.0)
-    monkeypatch.setattr("ldatlib.study.experiments.Run.late", False)
-    while evaluate_command([*arguments, "--out", str(parts), "--time-limit", "1m"]) == UNFINISHED:
+    monkeypatch.setattr(settings, "parse_duration", lambda text: -1.0)
+    monkeypatch.setattr("ldatlib.study.workspace.Workspace.late", False)
+    while main("evaluate", [*arguments, "--out", str(parts), "--time-limit", "1m"]) == UNFINISHED:
         calls += 1
         assert calls < 20
     budgets = [a for a in attacks if a.eps > 0]  # the others are self-checks
@@ -160,21 +166,21 @@ def test_an_evaluation_goes_on_attack_by_attack(tmp_path, monkeypatch):
     ],
 )
 def test_bad_input_is_one_line(arguments, says, capsys, tmp_path):
-    assert train_command(["--profile", "demo", "--out", str(tmp_path), *arguments]) == 1
+    assert main("train", ["--profile", "demo", "--out", str(tmp_path), *arguments]) == 1
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
 
 
 def test_unknown_kinds_are_refused(trained, capsys):
     assert (
-        evaluate_command([*TINY, "--training", "ldat", "--out", str(trained), "--kinds", "x"]) == 1
+        main("evaluate", [*TINY, "--training", "ldat", "--out", str(trained), "--kinds", "x"]) == 1
     )
     assert "unknown kind 'x'; known: " in capsys.readouterr().err
 
 
 def test_every_training_of_a_profile_has_a_name(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("ldatlib.data.dataset.DOWNLOADS", tmp_path / "nothing")
-    assert train_command(["--profile", "cifar10", "--list"]) == 0
+    assert main("train", ["--profile", "cifar10", "--list"]) == 0
     names = capsys.readouterr().out.split()
     assert len(names) == len(set(names)) > 30
     run = open_run("cifar10", {}, tmp_path)
@@ -196,9 +202,9 @@ class Refuse:
         if name.partition(".")[0] in {refused!r}:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-from ldatlib.study.commands import evaluate_command, train_command
+from ldatlib.__main__ import main
 arguments = {[*TINY, "--training", "ldat", "--out", str(tmp_path)]!r}
-sys.exit(train_command(arguments) or evaluate_command(arguments))
+sys.exit(main(["train", *arguments]) or main(["evaluate", *arguments]))
 """
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT, timeout=300

@@ -2,65 +2,41 @@ import json
 
 import pytest
 import torch
+from tiny import TINY, silent
 
 from ldatlib import UserError
-from ldatlib.study import experiments, jobs
-from ldatlib.study import provenance as records
-from ldatlib.study.experiments import open_run
-
-TINY = {
-    "depth": 4,
-    "stages": 1,
-    "width": 8,
-    "epochs": 3,
-    "batch_size": 64,
-    "val_every": 1,
-    "attack_steps": 2,
-    "val_size": 60,
-    "test_size": 60,
-    "steps": 2,
-    "eval_images": 20,
-    "saved_images": 10,
-    "sweep_images": 10,
-    "sweep_eps": (1.0, 1.5),
-    "sweep_steps": (1, 2),
-    "sweep_cw_steps": (1, 2),
-    "plane_epochs": 1,
-    "defences": ("standard", "ldat"),
-}
-
-
-def silent(line):
-    pass
+from ldatlib.study import keys, schedule
+from ldatlib.study.kinds import operations, white_box
+from ldatlib.study.run import open_run
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     run = open_run("demo", TINY, tmp_path_factory.mktemp("run"), jobs=1)
-    run.whitebox(run.trainings(), say=silent)
+    run.records("whitebox", run.trainings(), say=silent)
     return run
 
 
 def test_a_second_run_computes_nothing(finished, monkeypatch):
-    monkeypatch.setattr(experiments, "_work", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(schedule, "work", lambda *_: pytest.fail("computed again"))
     again = open_run("demo", TINY, finished.root, jobs=1)
-    first = finished.whitebox(finished.trainings(), say=silent)
-    assert again.whitebox(again.trainings(), say=silent) == first
+    first = finished.records("whitebox", finished.trainings(), say=silent)
+    assert again.records("whitebox", again.trainings(), say=silent) == first
 
 
 def test_only_what_is_missing_is_computed(finished, monkeypatch, tmp_path):
     computed = []
-    work = experiments._work
+    work = schedule.work
     monkeypatch.setattr(
-        experiments,
-        "_work",
+        schedule,
+        "work",
         lambda run, job, threads: (computed.append(job.path), work(run, job, threads))[1],
     )
     trainings = finished.trainings()
     path = finished.jobs_of("whitebox", trainings)[1].path
     content = json.loads(path.read_text())
     path.unlink()
-    finished.whitebox(trainings, say=silent)
+    finished.records("whitebox", trainings, say=silent)
     assert computed == [path]
     again = json.loads(path.read_text())
     for column, first in content["attacks"].items():
@@ -70,14 +46,14 @@ def test_only_what_is_missing_is_computed(finished, monkeypatch, tmp_path):
 def test_keys_follow_configuration_data_and_numerics(finished, monkeypatch):
     def key(overrides):
         run = open_run("demo", {**TINY, **overrides}, finished.root, jobs=1)
-        return run.key("train", run.training("ldat"))
+        return run.training_key(run.training("ldat"))
 
     same = key({})
-    assert same == finished.key("train", finished.training("ldat"))
+    assert same == finished.training_key(finished.training("ldat"))
     changed = {key({"lr": 0.05}), key({"lambda_init": 0.1}), key({"val_size": 61})}
     # The evaluation's settings are no part of a training's key.
     assert same not in changed and len(changed) == 3 and key({"eval_images": 11}) == same
-    monkeypatch.setattr(records, "NUMERICS", records.NUMERICS + 1)
+    monkeypatch.setitem(keys.NUMERICS, "train", keys.NUMERICS["train"] + 1)
     assert key({}) != same
 
 
@@ -102,7 +78,7 @@ def test_seeds_and_switches_are_trainings_of_their_own(finished):
 
 
 def test_records_carry_their_provenance(finished):
-    record = finished.whitebox(finished.trainings(), say=silent)[1]
+    record = finished.records("whitebox", finished.trainings(), say=silent)[1]
     source = record["provenance"]
     assert source["libraries"]["torch"] == torch.__version__.partition("+")[0]
     assert source["device"] and source["python"]
@@ -115,15 +91,15 @@ def test_records_carry_their_provenance(finished):
 
 
 def test_a_saved_image_that_was_tampered_with_fails_its_check(finished, monkeypatch):
-    load = jobs.load_tensors
+    load = white_box.load_tensors
 
     def tampered(path):
         tensors, header = load(path)
         return {k: torch.rand_like(v) if k == "l2_pgd" else v for k, v in tensors.items()}, header
 
-    monkeypatch.setattr(jobs, "load_tensors", tampered)
+    monkeypatch.setattr(white_box, "load_tensors", tampered)
     training = finished.training("standard")
-    body = jobs._whitebox(finished, training, torch.device("cpu"))
+    body = white_box.WHITE_BOX.compute(finished, training, torch.device("cpu"))
     failed = [c["name"] for c in body["self_checks"] if not c["passed"]]
     assert failed == ["l2_pgd: the saved images re-score to the reported number"]
     assert not body["ok"]
@@ -136,7 +112,7 @@ def test_models_come_back_as_they_were_trained(finished):
     x, y = finished.dataset.split("val")
     with torch.no_grad():
         right = (model(x).argmax(1) == y).float().mean().item()
-    record = finished.train([training], say=silent)[0]
+    record = finished.records("train", [training], say=silent)[0]
     assert right == pytest.approx(record["last"]["val_clean_accuracy"])
 
 
@@ -146,8 +122,8 @@ def test_side_by_side_gives_the_same_as_one_after_the_other(finished, tmp_path):
     torch.set_num_threads(1)
     try:
         for mine, theirs in zip(
-            run.train(run.trainings(), say=silent),
-            finished.train(finished.trainings(), say=silent),
+            run.records("train", run.trainings(), say=silent),
+            finished.records("train", finished.trainings(), say=silent),
             strict=True,
         ):
             mine, theirs = ({**r["last"], "seconds": 0} for r in (mine, theirs))
@@ -172,18 +148,18 @@ def test_the_plan_names_everything_a_notebook_computes(finished, tmp_path):
     }
     assert planned["10"] == []
     assert not any(job.done for jobs in planned.values() for job in jobs)
-    assert all(job.flops > 0 for jobs in planned.values() for job in jobs)
+    assert all(job.operations > 0 for jobs in planned.values() for job in jobs)
 
 
 def test_operations_are_counted_as_documented():
     """LDAT with K = 10 costs 26 forward-equivalents an image an epoch."""
     run = open_run("demo", {"val_every": 10000, "epochs": 1, "depth": 18, "width": 64, "stages": 4})
     training = run.training("ldat")
-    forward = jobs.forward_flops(training.config.network, 8)
+    forward = operations.forward_operations(training.config.network, 8)
     images = len(run.dataset.labels["train"])
     validated = 300 * 22 / 10000
     job = run.jobs_of("train", [training])[0]
-    assert job.flops == pytest.approx(forward * (26 * images + validated), rel=1e-6)
+    assert job.operations == pytest.approx(forward * (26 * images + validated), rel=1e-6)
 
 
 def test_a_folder_is_a_profile(tmp_path):
@@ -202,7 +178,7 @@ def test_a_folder_is_a_profile(tmp_path):
         "test_size": None,
     }
     run = open_run("folder", overrides, tmp_path / "out", jobs=1)
-    record = run.whitebox([run.training("standard")], say=silent)[0]
+    record = run.records("whitebox", [run.training("standard")], say=silent)[0]
     assert record["dataset"] == "pictures" and record["clean_accuracy"]["count"] == 8
     assert record["attacks"]["linf_apgd"]["settings"]["loss"] == "ce"  # two classes
 
@@ -210,10 +186,10 @@ def test_a_folder_is_a_profile(tmp_path):
 def test_lost_weights_are_trained_again(finished, tmp_path):
     run = open_run("demo", TINY, tmp_path, jobs=1)
     training = run.training("standard")
-    first = run.train([training], say=silent)[0]
+    first = run.records("train", [training], say=silent)[0]
     run.checkpoint_path(training).unlink()
     assert not run.jobs_of("train", [training])[0].done
-    again = run.train([training], say=silent)[0]
+    again = run.records("train", [training], say=silent)[0]
     assert (
         run.checkpoint_path(training).is_file() and again["last"]["loss"] == first["last"]["loss"]
     )
@@ -234,4 +210,4 @@ def test_bad_input_is_named(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('{"cut": ')
     with pytest.raises(UserError, match="delete it"):
-        run.train([run.training("ldat")], say=silent)
+        run.records("train", [run.training("ldat")], say=silent)
