@@ -226,10 +226,7 @@ def forward_flops(network: NetworkConfig, side: int) -> float:
 def _train_flops(run: "Run", training: "Training") -> float:
     """An input-gradient pass costs as much as a forward one; a training pass three of them."""
     config, data = training.config, run.view(training)
-    defence = config.defence
-    attack = 2 * defence.num_steps if defence.attack != "none" else 0
-    passes = {"natural": 3, "standard": 3, "trades": 6, "mart": 6, "lbgat": 9, "ldat": 6}
-    per_image = attack + passes[defence.objective]
+    per_image = config.defence.adversary.passes + config.defence.passes
     train_images = len(data.labels["train"]) * config.epochs
     val_images = min(config.val_limit, len(data.labels["val"])) * config.epochs / config.val_every
     total = train_images * per_image + val_images * (2 * config.val_steps + 2)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ldatlib.attacks import NORMS
 from ldatlib.data.dataset import DATASETS
-from ldatlib.defences import DEFENCES
+from ldatlib.defences import TITLES
 from ldatlib.errors import UserError
 from ldatlib.execution import COMPILE, PRECISIONS
 from ldatlib.models import ARCHITECTURES
@@ -63,7 +63,7 @@ class Profile:
     ema_decay: float = _number(0.0, 0, 0.999999, "0: off; else exponential average of weights")
     val_every: int = _number(1, 1, 10000, "epochs between validations")
     seeds: int = _number(1, 1, 100, "trainings of each defence, seeds 0, 1, ...")
-    seeded: tuple[str, ...] = _choice(DEFENCES, DEFENCES, "defences with more seeds than 0")
+    seeded: tuple[str, ...] = _choice(tuple(TITLES), TITLES, "defences with more seeds than 0")
     precision: str = _choice("float32", PRECISIONS, "of trainings; auto: bfloat16 where it is fast")
     compile: str = _choice("auto", COMPILE, "torch.compile in trainings; auto: on CUDA")
     storage: str = _choice("full", ("full", "half"), "float32 or float16 in checkpoints")
@@ -79,7 +79,7 @@ class Profile:
 
     defences: tuple[str, ...] = _choice(
         ("natural", "standard", "l2_at", "trades", "mart", "lbgat", "ldat"),
-        DEFENCES,
+        TITLES,
         "what is trained and compared",
     )
     steps: int = _number(40, 1, 10000, "iterations of the evaluation's attacks")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ldatlib.data.dataset import Dataset
-from ldatlib.defences import TITLES, make_defence
+from ldatlib.defences import PGD, TITLES, NoAdversary, make_defence
 from ldatlib.errors import UserError
 from ldatlib.models import NetworkConfig
 from ldatlib.study.profiles import Profile
@@ -26,7 +26,7 @@ LIKELIHOOD_SWITCHES = {
 }
 # Everything else, from the profile's base: where LDAT as written collapses, nothing would show.
 OTHER_SWITCHES = {
-    "Adam in Algorithm 1": {"attack_optimizer": "adam"},
+    "Adam in Algorithm 1": {"optimizer": "adam"},
     "K 20": {"num_steps": 20},
     "margin 0": {"margin": 0.0},
     "margin 0.5": {"margin": 0.5},
@@ -146,10 +146,11 @@ class Trainings:
         names = {"Algorithm 1": "Algorithm 1", "PGD-CE": "PGD L2", "PGD-CE*": "PGD L-inf"}
         trainings = {("GMM", title): attacks[name] for name, title in names.items()}
         for name, title in names.items():
-            defence = attacks[name].config.defence
-            same = {k: getattr(defence, k) for k in ("attack", "norm", "eps", "step_size")}
+            attacker = attacks[name].config.defence.adversary
             variant = "-".join(filter(None, ("linear-head", attacks[name].variant)))
-            trainings["linear", title] = self.training(base, variant=variant, head="linear", **same)
+            trainings["linear", title] = self.training(
+                base, variant=variant, head="linear", adversary=attacker
+            )
         return trainings
 
     def trainings(self, names: Iterable[str] | None = None) -> list[Training]:
@@ -209,7 +210,7 @@ class Trainings:
             beta: self.training(base)
             if beta == self.profile.beta
             # At beta 0 the adversarial images have no weight: none are made.
-            else self.training(base, variant=f"beta{beta:g}", beta=beta, attack="none")
+            else self.training(base, variant=f"beta{beta:g}", beta=beta, adversary=NoAdversary())
             if beta == 0
             else self.training(base, variant=f"beta{beta:g}", beta=beta)
             for beta in self.profile.betas
@@ -225,11 +226,7 @@ class Trainings:
                 trainings[f"PGD-{loss.upper()}{star}"] = self.training(
                     base,
                     variant=f"pgd-{loss}-{norm}",
-                    attack="pgd",
-                    attack_loss=loss,
-                    norm=norm,
-                    eps=eps,
-                    step_size=step_size,
+                    adversary=PGD(norm, eps, step_size, p.attack_steps, loss),
                 )
         return trainings
 
