@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Stands in for uv: writes down how it was called, makes the environment, unless told to fail.
 UV = """\
 import json, os, pathlib, sys
