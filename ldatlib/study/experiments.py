@@ -37,6 +37,8 @@ from ldatlib.study import provenance as records
 from ldatlib.study import published, scrutiny_jobs
 from ldatlib.study.jobs import KINDS
 from ldatlib.study.profiles import Profile, load_profile
+from ldatlib.study.records import check as check_record
+from ldatlib.study.records import read as read_record
 from ldatlib.study.trainings import Training, Trainings
 from ldatlib.training.checkpoint import load_model
 
@@ -301,7 +303,7 @@ class Run(Trainings):
     ) -> list[dict]:
         jobs = self.jobs_of(kind, trainings)
         self._complete(jobs, say)
-        return [read_json(job.path) for job in jobs]
+        return [read_record(job.path) for job in jobs]
 
     def _complete(self, jobs: list[Job], say: Callable[[str], None]) -> None:
         # The longest first: at the end no core waits for a long one.
@@ -459,6 +461,7 @@ def _work(run: Run, job: Job, threads: int | None) -> tuple[Job, str | None]:
         **body,
         "provenance": records.provenance(device),
     }
+    check_record(job.kind, content)
     write_json(job.path, content)
     run.partial(job.kind, job.training).clear()
     return job, None

@@ -7,6 +7,7 @@ of the test split, so that what one finds counts for the worst case of the other
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -146,8 +147,8 @@ def _masking(run: "Run", training: "Training", device: torch.device) -> dict:
     networks = {a.label: run.model(a) for a in siblings(run, training)}
     norms = {}
     for norm in run.profile.scrutiny_norms:
-        columns = [c for k, c in reported["attacks"].items() if k.startswith(norm)]
-        right = torch.stack([from_bits(column["right"]) for column in columns]).all(0)
+        columns = [c for k, c in reported.attacks.items() if k.startswith(norm)]
+        right = torch.stack([from_bits(column.right) for column in columns]).all(0)
         x_seen, y_seen, right = x[: len(right)], y[: len(right)], right[: len(x)]
         norms[norm] = masking.examine(
             model,
@@ -162,7 +163,7 @@ def _masking(run: "Run", training: "Training", device: torch.device) -> dict:
     checks = [check for record in norms.values() for check in record.pop("self_checks")]
     return {
         "norms": norms,
-        "images": min(len(x), len(from_bits(reported["clean_right"]))),
+        "images": min(len(x), len(from_bits(reported.clean_right))),
         "self_checks": checks,
         "ok": all(check["passed"] for check in checks),
     }
@@ -211,14 +212,15 @@ def _adaptive(run: "Run", training: "Training", device: torch.device) -> dict:
     """Per norm, score and threshold: scores and verdicts of the images of the adaptive attack."""
     model, p = run.model(training), run.profile
     ordinary = run.detection([training], say=_silent)[0]
-    count = min(_images(run), ordinary["images"])
+    count = min(_images(run), ordinary.images)
     x, y = run.test_images(count, device)
     tensors, entries, checks, half = {}, {}, [], {}
     for norm in p.scrutiny_norms:
         eps = budgets(run)[norm]
         entries[norm] = {}
-        for score, stored in ordinary["scores"].items():
-            cuts = {k: v for k, v in stored["thresholds"].items() if v is not None}
+        for score, stored in ordinary.scores.items():
+            cuts = {k: v for k, v in stored.thresholds.items() if v is not None}
+            ordinary_sets = {name: msgspec.to_builtins(s) for name, s in stored.sets.items()}
             found = adaptive.adaptive_attack(
                 model,
                 x,
@@ -239,7 +241,7 @@ def _adaptive(run: "Run", training: "Training", device: torch.device) -> dict:
                 tensors[key] = x_adv
                 checks.append(robustness.inside_ball(x, x_adv, eps, norm, key))
                 checks.append(robustness.finite_logits(model, x_adv, key))
-                checks.append(_at_least_ordinary(entry, cut, stored["sets"], norm, count, key))
+                checks.append(_at_least_ordinary(entry, cut, ordinary_sets, norm, count, key))
         checks.append(_nothing(model, x, y, norm))
         half[norm], more = _half_budget(run, model, x, y, norm)
         checks += more
