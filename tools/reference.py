@@ -1,7 +1,7 @@
 """Write the pages of docs that are made from the code: records and their schema, the glossary.
 
-    python tools/reference.py            writes docs/records.md, records.schema.json, glossary.md
-    python tools/reference.py --check    says what would change; exit status 1 if anything
+python tools/reference.py            writes docs/records.md, records.schema.json, glossary.md
+python tools/reference.py --check    says what would change; exit status 1 if anything
 """
 
 import argparse

@@ -51,16 +51,11 @@ def cloud(model: Classifier, saved: dict[str, Tensor], attack: str, limit: int) 
     return Cloud(natural, adversarial, saved["y"][:limit].numpy())
 
 
-def embedding(record: dict) -> Cloud:
-    """The two-dimensional picture that a record of kind ``features`` holds."""
-    return Cloud(**{name: np.array(values) for name, values in record["embedding"].items()})
-
-
 def collapsed(points: Cloud) -> bool:
     """Whether all features lie in one point, as far as float32 can tell.
 
-    A network whose likelihood term has won (``ldatlib.report.likelihood_model``) maps every image there. It has
-    no distances to speak of, and scikit-learn's t-SNE crashes on it.
+    A network whose likelihood term has won (``docs/regularizer.md``) maps every image there. It
+    has no distances to speak of, and scikit-learn's t-SNE crashes on it.
     """
     both = np.concatenate([points.natural, points.adversarial])
     return bool(np.ptp(both, axis=0).max() < _ONE_POINT)

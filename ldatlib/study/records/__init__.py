@@ -7,7 +7,7 @@ A record's JSON has the fields of its structure and no others; ``docs/records.md
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -15,7 +15,7 @@ from ldatlib.errors import UserError
 from ldatlib.files import read_json
 from ldatlib.study.records.attacked import Basic, Sweep, Transfer, Whitebox, WorstCase
 from ldatlib.study.records.common import Provenance, Record, Scored, SelfCheck, Share
-from ldatlib.study.records.representation import Detection, Features
+from ldatlib.study.records.representation import Detection, Exploratory, Features
 from ldatlib.study.records.scrutiny import Adaptive, Autoattack, Masking
 from ldatlib.study.records.training import Train
 
@@ -25,6 +25,7 @@ __all__ = [
     "Autoattack",
     "Basic",
     "Detection",
+    "Exploratory",
     "Features",
     "Masking",
     "Provenance",
@@ -44,6 +45,7 @@ __all__ = [
     "schema",
 ]
 
+R = TypeVar("R", bound=Record)
 RECORDS: dict[str, type[Record]] = {
     "train": Train,
     "whitebox": Whitebox,
@@ -85,11 +87,15 @@ def check(kind: str, found: dict[str, Any]) -> None:
         raise TypeError(f"a record of kind {kind}: {error}") from error
 
 
-def read(path: Path) -> Record:
+@overload
+def read(path: Path) -> Record: ...
+@overload
+def read(path: Path, shape: type[R]) -> R: ...
+def read(path: Path, shape: type[Record] = Record) -> Record:
     """The record in a file, as the structure of its kind.
 
-    Raises ``UserError`` for a file that is cut or altered, of an unknown kind, or of another
-    shape than this version's; it names file and field.
+    Raises ``UserError`` for a file that is cut or altered, of an unknown kind or of another one
+    than ``shape`` is for, or not as this version writes it; it names file and field.
     """
     found = read_json(path)
     kind = found.get("kind")
@@ -99,6 +105,8 @@ def read(path: Path) -> Record:
             f"the record {path} is of an unknown kind {kind!r}; known: {known}; delete it, or "
             "read it with the version that wrote it"
         )
+    if not issubclass(RECORDS[kind], shape):
+        raise UserError(f"the record {path} is of kind {kind}, which is not what is needed here")
     try:
         return convert(kind, found)
     except msgspec.ValidationError as error:
