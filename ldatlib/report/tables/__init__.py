@@ -7,6 +7,8 @@ interval; those for reading hold "value ± half the interval".
 from ldatlib.report.tables.ablation import basic_row, table3, table3_beside_paper
 from ldatlib.report.tables.black_box import table4, table4_beside_paper, transfer_matrix
 from ldatlib.report.tables.detector import (
+    COUNTS,
+    WORST_CASES,
     adaptive_for_reading,
     adaptive_rows,
     outcome_rows,
@@ -27,6 +29,8 @@ from ldatlib.report.tables.white_box import over_seeds, table1, table1_beside_pa
 from ldatlib.report.tables.worst_case import scrutiny, scrutiny_for_reading
 
 __all__ = [
+    "COUNTS",
+    "WORST_CASES",
     "adaptive_for_reading",
     "adaptive_rows",
     "alarms",
