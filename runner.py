@@ -17,8 +17,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT))
 
-from ldatlib.errors import UserError  # noqa: E402
-from ldatlib.study.commands import ended, parse_duration  # noqa: E402
+from ldatlib.errors import INTERRUPTED, UserError, exit_status  # noqa: E402
 
 NOTEBOOKS = PROJECT / "notebooks"
 REPORT = "10"
@@ -33,6 +32,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--only", action="append", metavar="NN", help="only this notebook (repeat for more)")
     add("--from", dest="first", metavar="NN", help="this notebook and those after it")
     add("--set", dest="assignments", action="append", default=[], metavar="NAME=VALUE")
+    add("--plugin", dest="plugins", action="append", metavar="FILE", help="a file of your own")
     add("--seeds", metavar="N", help="trainings of each defence; same as --set seeds=N")
     add("--jobs", metavar="N", help="processes side by side (default: one a core; one on a GPU)")
     add("--out", metavar="DIR", help="folder of the run (default: runs/PROFILE)")
@@ -46,17 +46,16 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
-    try:
-        return ended(lambda: run(options))
-    except KeyboardInterrupt:
+    status = exit_status(lambda: run(options))
+    if status == INTERRUPTED:
         # The client's unfinished tasks would print the kernel's traceback on the way out.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        print("\ninterrupted; what was computed stays and is used next time", file=sys.stderr)
-        return 130
+    return status
 
 
 def run(options: argparse.Namespace) -> int:
-    from ldatlib.study.profiles import load_profile, parse_assignments
+    from ldatlib.study.profiles import load_profile
+    from ldatlib.study.settings import parse_assignments, parse_duration
 
     limit = parse_duration(options.time_limit) if options.time_limit else None
     deadline = limit and time.time() + limit
@@ -68,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
     overrides = parse_assignments(options.assignments)
     if options.seeds is not None:
         overrides["seeds"] = options.seeds
+    if options.plugins:
+        overrides["plugins"] = options.plugins
     if overrides.get("data_root"):
         # The notebooks run in a folder of their own.
         overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
 
     from ldatlib.files import alone
-    from ldatlib.study.experiments import open_run
+    from ldatlib.study.run import open_run
 
     jobs = whole_number("--jobs", options.jobs) if options.jobs is not None else None
     session = open_run(options.profile, overrides, options.out, jobs, deadline)
@@ -86,6 +87,13 @@ def run(options: argparse.Namespace) -> int:
     plan = {path: session.plan(path.name[:2]) for path in chosen}
     if session.profile.dataset == "published" and not options.only:
         plan = published_part(plan)
+    if copies := session.keep_plugins():
+        # The notebooks run in a folder of their own, and the originals may change meanwhile.
+        overrides["plugins"] = [str(copy.resolve()) for copy in copies]
+    if old := session.passed_over():
+        print(
+            f"{old} records of an earlier numerics version are passed over (see `ldat clean`)"
+        )
     parameters = {
         "profile": options.profile,
         "overrides": overrides,
@@ -169,11 +177,11 @@ def print_plan(session, plan: dict, rate: float | None, absent: bool) -> None:
                 continue
             seen.add(job.path)
             done = job.done and not absent
-            missing += 0 if done else job.flops
+            missing += 0 if done else job.operations
             count, flops = kinds.get(job.kind, (0, 0.0))
-            kinds[job.kind] = (count + 1, flops + job.flops)
+            kinds[job.kind] = (count + 1, flops + job.operations)
             state = "found" if done else "missing"
-            print(f"  {job.kind:12} {job.training.label:32} {cost(job.flops)}  {state}")
+            print(f"  {job.kind:12} {job.training.label:32} {cost(job.operations)}  {state}")
     for kind, (count, flops) in kinds.items():
         print(f"all {kind:12} {count:4} jobs {cost(flops)}")
     print(f"missing in all: {cost(missing).strip()}")
@@ -312,7 +320,7 @@ class Progress:
 
         jobs = {job.path: job for jobs in plan.values() for job in jobs if not job.done}
         self.jobs = list(jobs.values())
-        work = sum(job.flops for job in self.jobs)
+        work = sum(job.operations for job in self.jobs)
         # A notebook's own cells: a few seconds each, about as long as this much work.
         self.share = 0.01 * work + 1e9
         self.count, self.finished, self.running = len(plan), 0, {}
@@ -367,14 +375,14 @@ class Progress:
     @staticmethod
     def _done(job) -> float:
         if job.done:
-            return job.flops
+            return job.operations
         if job.kind != "train":
             return 0.0
         try:
             lines = job.path.with_suffix(".jsonl").read_bytes().count(b"\n")
         except OSError:
             return 0.0
-        return job.flops * min(lines / job.training.config.epochs, 1)
+        return job.operations * min(lines / job.training.config.epochs, 1)
 
     def close(self) -> None:
         self.stopped.set()

@@ -24,7 +24,7 @@ from ldatlib.evaluation.robustness import Attack, share
 from ldatlib.evaluation.side_by_side import spread
 from ldatlib.evaluation.worst_case import worst_case
 from ldatlib.execution import place
-from ldatlib.study.experiments import open_run
+from ldatlib.study.run import open_run
 from ldatlib.training.checkpoint import load_model
 
 STEPS = 40

@@ -1,4 +1,11 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and what a command makes of it."""
+
+import sys
+from collections.abc import Callable
+
+# Exit statuses of the commands beside 0 and 1: a time limit came first and the same command goes
+# on; interrupted from the keyboard.
+UNFINISHED, INTERRUPTED = 3, 130
 
 
 class UserError(ValueError):
@@ -19,3 +26,18 @@ class OutOfTime(Exception):
 
 class Busy(UserError):
     """Another process is computing this."""
+
+
+def exit_status(work: Callable[[], int]) -> int:
+    """The exit status of ``work``, with one line for whatever a user is meant to read."""
+    try:
+        return work()
+    except OutOfTime as stop:
+        print(f"{stop}; the same command goes on from there", flush=True)
+        return UNFINISHED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was computed stays and is used next time", file=sys.stderr)
+        return INTERRUPTED

@@ -21,9 +21,31 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 COMPILE = ("auto", "on", "off")
 
 
+# Names the device for this process and those that it starts; ``use_device`` sets it.
+DEVICE_VARIABLE = "LDAT_DEVICE"
+
+
 def default_device() -> torch.device:
-    """CUDA where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The chosen device (``use_device``), else CUDA where there is one.
+
+    Raises ``UserError`` where the chosen one is unknown or not there.
+    """
+    chosen = os.environ.get(DEVICE_VARIABLE)
+    if not chosen:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(chosen)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"no device {chosen!r} here ({reason}); choose cpu, cuda, ...") from None
+    return device
+
+
+def use_device(name: str) -> None:
+    """Compute on this device from now on, also in processes started later: ``"cuda:1"``."""
+    os.environ[DEVICE_VARIABLE] = name
+    default_device()
 
 
 def place(model: nn.Module, device: torch.device | str) -> nn.Module:

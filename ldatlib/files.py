@@ -21,9 +21,16 @@ from torch import Tensor
 
 from ldatlib.errors import Busy, UserError
 
+PACKAGE = Path(__file__).resolve().parent
 FORMAT = "ldatlib-checkpoint-2"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
 _CHECKSUM = "sha256"
+
+
+def home() -> Path:
+    """Where results and downloads go: the checkout that this library lies in, notebooks and all,
+    or the current folder where it is installed by itself."""
+    return PACKAGE.parent if (PACKAGE.parent / "runner.py").is_file() else Path.cwd()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -31,7 +31,7 @@ def measure(eps: float) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         run = open_run("demo", {"eps_linf": eps}, folder, jobs=1)
         training = run.training("standard")
-        run.train([training], say=lambda line: None)
+        run.records("train", [training], say=lambda line: None)
         model, (x, y) = run.model(training), run.dataset.split("val")
     steps = run.profile.steps
 
@@ -59,10 +59,10 @@ def first_within(candidates: dict[float, float]) -> float | None:
 def main() -> None:
     from ldatlib.execution import default_device
     from ldatlib.files import write_json
-    from ldatlib.study.experiments import default_jobs
     from ldatlib.study.provenance import provenance
+    from ldatlib.study.schedule import default_processes
 
-    rows = Parallel(n_jobs=default_jobs())(delayed(measure)(eps) for eps in LINF)
+    rows = Parallel(n_jobs=default_processes())(delayed(measure)(eps) for eps in LINF)
     for row in rows:
         print(
             f"L-inf {row['eps_linf']:.4f}: clean {row['clean']:.1%}, PGD {row['linf_pgd']:.1%}; L2 "

@@ -45,15 +45,15 @@ def measure(network: tuple[int, int, int, int], assignments: dict, seconds: floa
     def seconds_of(images: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
             run = opened(folder, epochs=1, train_size=images)
-            return run.train([run.training("standard")], say=silent)[0]["seconds"]
+            return run.records("train", [run.training("standard")], say=silent)[0]["seconds"]
 
     # The difference leaves out what every training pays once, its validation included.
     rate = 2560 / (seconds_of(3840) - seconds_of(1280))
     epochs = max(round(seconds * rate / TRAIN_SIZE), 1)
     with tempfile.TemporaryDirectory() as folder:
         run = opened(folder, epochs=epochs)
-        (record,) = run.train([run.training("standard")], say=silent)
-        (found,) = run.validation([run.training("standard")], say=silent)
+        (record,) = run.records("train", [run.training("standard")], say=silent)
+        (found,) = run.records("validation", [run.training("standard")], say=silent)
     kept = ("seconds", "images_per_second", "parameters", "execution", "dataset", "fingerprint")
     return {
         "network": record["config"]["network"],
@@ -68,9 +68,9 @@ def measure(network: tuple[int, int, int, int], assignments: dict, seconds: floa
 def main() -> None:
     from ldatlib.execution import default_device
     from ldatlib.files import write_json
-    from ldatlib.study.experiments import default_jobs
     from ldatlib.study.profiles import parse_assignments
     from ldatlib.study.provenance import provenance
+    from ldatlib.study.schedule import default_processes
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=240, help="of one core, a training")
@@ -78,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     assignments = parse_assignments(options.assignments)
     started = time.perf_counter()
-    rows = Parallel(n_jobs=default_jobs())(
+    rows = Parallel(n_jobs=default_processes())(
         delayed(measure)(network, assignments, options.seconds) for network in CANDIDATES
     )
     for row, network in zip(rows, CANDIDATES, strict=True):

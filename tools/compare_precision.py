@@ -32,7 +32,7 @@ def measure(precision: str, seeds: int, folder: Path) -> tuple[list[dict], dict]
     settings = {"precision": precision, "seeds": seeds, "defences": ",".join(DEFENCES)}
     run = open_run("demo", settings, folder)
     trainings = run.trainings()
-    trained, attacked = run.train(trainings), run.basic(trainings)
+    trained, attacked = run.records("train", trainings), run.records("basic", trainings)
     rows = []
     for training, record in zip(trained, attacked, strict=True):
         row = {"precision": precision, "defence": record["defence"], "seed": record["seed"]}

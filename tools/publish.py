@@ -21,8 +21,9 @@ def main() -> None:
     from published_tables import SEEDS
 
     from ldatlib.study import published
-    from ldatlib.study.experiments import open_run
-    from ldatlib.study.profiles import RESULTS, parse_assignments
+    from ldatlib.study.profiles import RESULTS
+    from ldatlib.study.run import open_run
+    from ldatlib.study.settings import parse_assignments
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", dest="assignments", action="append", default=[])

@@ -20,6 +20,8 @@ sys.path.insert(0, str(PROJECT))
 PAGES = ("README.md", "docs/cifar10.md", "docs/regularizer.md")
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
+# What the study of the likelihood term is made from.
+STUDY = ("train", "validation", "basic")
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 
 
@@ -44,7 +46,7 @@ def table1(run, keys) -> str:
     trainings = run.select_seed(run.trainings())
     rows = []
     for training, job in zip(trainings, run.jobs_of("autoattack", trainings), strict=True):
-        (record,) = run.whitebox([training])
+        (record,) = run.records("whitebox", [training])
         shares = {key: share(right_images(record, key)) for key in keys}
         row = {"defence": glossary.defence(training.name), "source": "measured"}
         row |= {words.column_title(key): words.percent(value) for key, value in shares.items()}
@@ -67,11 +69,11 @@ def seeds(run) -> str:
     """Accuracies over seeds, and Welch's test of the chosen LDAT against PGD-AT."""
     from ldatlib.report import comparisons, glossary, tables
     from ldatlib.report.words import column_title
-    from ldatlib.study.experiments import open_run
+    from ldatlib.study.run import open_run
 
     more = open_run(run.profile.name, SEEDS, run.root)
     jobs = more.jobs_of("whitebox", more.trainings())
-    records = more.whitebox([job.training for job in jobs if job.done])
+    records = more.records("whitebox", [job.training for job in jobs if job.done])
     spread = tables.over_seeds(records)
     if spread.empty:
         return "One training of each so far."
@@ -94,7 +96,7 @@ def cost(run) -> str:
 
     from ldatlib.report import glossary
 
-    trainings = run.select_seed(run.trainings())
+    trainings, kinds = run.select_seed(run.trainings()), ("train", "whitebox")
     rows = [
         {
             "defence": glossary.defence(training.name),
@@ -103,7 +105,7 @@ def cost(run) -> str:
             f"{glossary.title('table1_attacks')}, s of a core": round(attacked.seconds),
         }
         for training, trained, attacked in zip(
-            trainings, run.train(trainings), run.whitebox(trainings), strict=True
+            trainings, *(run.records(kind, trainings) for kind in kinds), strict=True
         )
     ]
     return markdown(pd.DataFrame(rows))
@@ -113,7 +115,7 @@ def facts(run) -> str:
     """Data, network, recipe, hardware, versions: one line each."""
     from ldatlib.report import summary
 
-    (record,) = run.train([run.training("ldat")])
+    (record,) = run.records("train", [run.training("ldat")])
     facts = summary.facts(run, record).iloc[:, 0].drop("profile")
     facts["precision of training"] = record.execution["precision"] + "; evaluation in float32"
     return "\n".join(["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())])
@@ -183,7 +185,7 @@ def beta(run) -> str:
     trainings = measured(run, run.beta_trainings(), ("train", "basic"))
     if len(trainings) < 2:
         return "Not measured yet."
-    records = dict(zip(trainings, run.basic(list(trainings.values())), strict=True))
+    records = dict(zip(trainings, run.records("basic", list(trainings.values())), strict=True))
     return markdown(tables.table3_beside_paper(records, "here").reset_index(), 2)
 
 
@@ -194,7 +196,7 @@ def replaced(run) -> str:
     from ldatlib.report import tables
 
     trainings = measured(run, run.attack_trainings(), ("train", "basic"))
-    records = zip(trainings, run.basic(list(trainings.values())), strict=True)
+    records = zip(trainings, run.records("basic", list(trainings.values())), strict=True)
     rows = [{"trained against": name, **tables.basic_row(record)} for name, record in records]
     return markdown(pd.DataFrame(rows))
 
@@ -202,9 +204,9 @@ def replaced(run) -> str:
 def study(run) -> str:
     from ldatlib.report import tables
 
-    trainings = measured(run, run.switch_trainings(), ("train", "validation", "basic"))
+    trainings = measured(run, run.switch_trainings(), STUDY)
     trained = list(trainings.values())
-    found = run.train(trained), run.validation(trained), run.basic(trained)
+    found = [run.records(kind, trained) for kind in STUDY]
     return markdown(tables.likelihood_study_for_reading(list(trainings), *found).reset_index())
 
 
@@ -215,12 +217,11 @@ def draw(run, folder: Path) -> None:
 
     figures.style()
     first = run.select_seed(run.trainings())
-    by_eps = {
-        training.name: record for training, record in zip(first, run.sweep_eps(first), strict=True)
-    }
-    trainings = measured(run, run.likelihood_trainings(), ("train", "validation", "basic"))
+    swept = run.records("sweep_eps", first)
+    by_eps = {training.name: record for training, record in zip(first, swept, strict=True)}
+    trainings = measured(run, run.likelihood_trainings(), STUDY)
     trained = list(trainings.values())
-    found = run.train(trained), run.validation(trained), run.basic(trained)
+    found = [run.records(kind, trained) for kind in STUDY]
     table = tables.likelihood_study(list(trainings), *found)
     weights = {name: final_weight(training.config) for name, training in trainings.items()}
     lambdas = {name: run.log(training) for name, training in trainings.items() if "lambda" in name}
@@ -271,7 +272,7 @@ def fill(text: str, rendered: dict[str, str]) -> str:
 
 
 def main() -> int:
-    from ldatlib.study.experiments import open_run
+    from ldatlib.study.run import open_run
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing")

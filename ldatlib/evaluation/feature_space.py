@@ -54,8 +54,8 @@ def cloud(model: Classifier, saved: dict[str, Tensor], attack: str, limit: int) 
 def collapsed(points: Cloud) -> bool:
     """Whether all features lie in one point, as far as float32 can tell.
 
-    A network whose likelihood term has won (``docs/regularizer.md``) maps every image there. It
-    has no distances to speak of, and scikit-learn's t-SNE crashes on it.
+    A network whose likelihood term has won (docs/regularizer.md) maps every image there. It has
+    no distances to speak of, and scikit-learn's t-SNE crashes on it.
     """
     both = np.concatenate([points.natural, points.adversarial])
     return bool(np.ptp(both, axis=0).max() < _ONE_POINT)

@@ -4,8 +4,6 @@ Robust accuracy is a share of *all* images, those already wrong included as wron
 attacked. Each attack returns its image, whatever it thinks of it; here that image is put inside
 the ball and the pixel range, run through the network once more, and only then counted. Budgets are
 in pixel units of [0,1] images, float32 throughout.
-
-``python -m ldatlib.evaluation.robustness --help``: one evaluation of a profile, without Jupyter.
 """
 
 import time
@@ -249,11 +247,3 @@ def to_bits(right: Tensor) -> str:
 def from_bits(bits: str) -> Tensor:
     """The bool tensor [N] that a record holds as a string of 0 and 1."""
     return torch.tensor([bit == "1" for bit in bits])
-
-
-if __name__ == "__main__":
-    import sys
-
-    from ldatlib.study.commands import evaluate_command
-
-    sys.exit(evaluate_command())

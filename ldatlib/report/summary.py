@@ -3,14 +3,12 @@
 Reads records, figures and tables of a run; computes nothing that takes time.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 
 from ldatlib.report import tables, words
-from ldatlib.study.experiments import Run
 from ldatlib.study.records import (
     Adaptive,
     Autoattack,
@@ -21,6 +19,7 @@ from ldatlib.study.records import (
     Whitebox,
     read,
 )
+from ldatlib.study.run import Run
 
 R = TypeVar("R", bound=Record)
 
@@ -53,9 +52,8 @@ _OTHER_DATA = {
 }
 
 
-def inventory(run: Run, notebooks: Iterable[str]) -> pd.DataFrame:
+def inventory(run: Run) -> pd.DataFrame:
     """Every table and figure of the paper, and the scrutiny: made in this run, or why not."""
-    present = set(notebooks)
     elsewhere = _OTHER_DATA[run.dataset.num_classes == 100]
     rows = []
     for item, path, notebook, what in _ITEMS:
@@ -63,10 +61,8 @@ def inventory(run: Run, notebooks: Iterable[str]) -> pd.DataFrame:
             status = f"on other data: runner.py --profile {elsewhere[item]}"
         elif (run.root / path).is_file():
             status = path
-        elif notebook in present:
-            status = f"not made yet: runner.py --only {notebook}"
         else:
-            status = "not part of this version of the companion"
+            status = f"not made yet: runner.py --only {notebook}"
         rows.append({"item": item, "what": what, "in this run": status})
     return pd.DataFrame(rows).set_index("item")
 

@@ -1,123 +1,17 @@
-"""Profiles: every number of a run by name, with its type, its range and the reason for its value.
+"""The profiles by name, with the reason for every value.
 
 ``demo`` needs nothing but the installed packages. ``demo-full`` is the same at more seeds and on
-more images. ``folder`` is the paper's recipe on any folder of pictures. A field may be replaced
-by name (``--set epochs=5``); an unknown name, a value of another type or out of range is refused.
+more images. ``folder`` is the paper's recipe on any folder of pictures.
 """
 
-import difflib
-import types
-import typing
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
-from fractions import Fraction
-from pathlib import Path
+from dataclasses import replace
 
-from ldatlib.attacks import NORMS
-from ldatlib.data.dataset import DATASETS
-from ldatlib.defences import DEFENCES
 from ldatlib.errors import UserError
-from ldatlib.execution import COMPILE, PRECISIONS
-from ldatlib.models import ARCHITECTURES
+from ldatlib.files import home
+from ldatlib.study import plugins
+from ldatlib.study.settings import Profile, parse_value
 
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
-
-
-def _number(default, low, high, about):
-    return field(default=default, metadata={"low": low, "high": high, "about": about})
-
-
-def _choice(default, known, about):
-    return field(default=default, metadata={"known": known, "about": about})
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The settings of a run. Budgets are in pixel units of images in [0,1]."""
-
-    name: str
-    title: str = field(default="", metadata={"about": "what the profile is, for the report"})
-
-    dataset: str = _choice("digits", DATASETS, "where the images come from")
-    data_root: str | None = field(
-        default=None, metadata={"about": "folder of train/ and test/, or of CIFAR's archives"}
-    )
-    image_size: int | None = _number(None, 8, 512, "side of the images of a folder")
-    data_title: str | None = field(default=None, metadata={"about": "name of the data in records"})
-    val_size: int = _number(300, 2, 10**6, "validation images, taken out of the training split")
-    train_size: int | None = _number(None, 2, 10**6, "training images used; empty: all")
-    test_size: int | None = _number(None, 2, 10**6, "test images that are loaded; empty: all")
-
-    architecture: str = _choice("preact_resnet", ARCHITECTURES, "kind of network")
-    depth: int = _number(18, 4, 1000, "its layers, as its authors count them")
-    width: int = _number(64, 1, 1024, "channels of its first stage")
-    stages: int = _number(4, 1, 6, "its stages, each of half the size and twice the width")
-    stem_stride: int = _number(1, 1, 4, "2 halves the image in the first convolution")
-
-    epochs: int = _number(250, 1, 10000, "epochs, the same for every defence")
-    batch_size: int = _number(128, 1, 65536, "images a step")
-    lr: float = _number(0.1, 1e-8, 100, "initial learning rate of SGD, cosine to 0")
-    momentum: float = _number(0.9, 0, 0.9999, "of SGD")
-    weight_decay: float = _number(5e-4, 0, 1, "of SGD, on everything, centroids included")
-    padding: int = _number(4, 0, 64, "random crops of the image padded by this many pixels")
-    ema_decay: float = _number(0.0, 0, 0.999999, "0: off; else exponential average of weights")
-    val_every: int = _number(1, 1, 10000, "epochs between validations")
-    seeds: int = _number(1, 1, 100, "trainings of each defence, seeds 0, 1, ...")
-    seeded: tuple[str, ...] = _choice(DEFENCES, DEFENCES, "defences with more seeds than 0")
-    precision: str = _choice("float32", PRECISIONS, "of trainings; auto: bfloat16 where it is fast")
-    compile: str = _choice("auto", COMPILE, "torch.compile in trainings; auto: on CUDA")
-    storage: str = _choice("full", ("full", "half"), "float32 or float16 in checkpoints")
-    shard_mib: int | None = _number(None, 1, 10**6, "checkpoints in files of this many MiB")
-
-    eps_linf: float = _number(8 / 255, 0, 1, "L-inf budget of evaluation and of L-inf defences")
-    eps_l2: float = _number(0.5, 0, 100, "L2 budget of evaluation and of L2-AT")
-    radius: float = _number(1.5, 1e-6, 100, "L2 ball of LDAT's training examples")
-    beta: float = _number(0.5, 0, 1, "LDAT: weight of the adversarial half of the loss")
-    margin: float = _number(0.1, 0, 10, "LDAT: classification margin, in training only")
-    lambda_init: float = _number(1.0, 0, 1e6, "LDAT: likelihood regularisation at the last epoch")
-    attack_steps: int = _number(10, 1, 1000, "steps of every training attack, K of Algorithm 1")
-
-    defences: tuple[str, ...] = _choice(
-        ("natural", "standard", "l2_at", "trades", "mart", "lbgat", "ldat"),
-        DEFENCES,
-        "what is trained and compared",
-    )
-    steps: int = _number(40, 1, 10000, "iterations of the evaluation's attacks")
-    fab_targets: int = _number(0, 0, 999, "FAB: targeted at so many classes; 0: untargeted")
-    cw_step_size: float = _number(0.01, 1e-6, 10, "learning rate of C&W in its tanh space")
-    eval_images: int = _number(1000, 2, 10**6, "test images of Table 1")
-    eval_batch: int = _number(128, 1, 65536, "images an attack holds at a time")
-    saved_images: int = _number(200, 1, 10**6, "adversarial images kept per attack, for pictures")
-    sweep_images: int = _number(500, 2, 10**6, "test images of Figures 4 and 5")
-    sweep_eps: tuple[float, ...] = _number(
-        (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0), 0, 1000, "Fig. 4: multiples of the budget"
-    )
-    sweep_steps: tuple[int, ...] = _number((1, 5, 10, 20, 40, 100), 1, 10000, "Fig. 5: PGD")
-    sweep_cw_steps: tuple[int, ...] = _number((5, 10, 20, 40, 100), 1, 10000, "Fig. 5: C&W")
-    surrogate_architecture: str = _choice(
-        "preact_resnet", ARCHITECTURES, "Tables 4, 5: the undefended surrogate"
-    )
-    surrogate_depth: int = _number(18, 4, 1000, "its layers")
-    surrogate_width: int = _number(128, 1, 4096, "its width")
-    surrogate_stages: int = _number(4, 1, 6, "its stages")
-    scrutiny_images: int = _number(500, 2, 10**6, "09: test images that are attacked")
-    scrutiny_norms: tuple[str, ...] = _choice(
-        ("linf", "l2"), NORMS, "09: norms of AutoAttack, the tests for masking, the detector"
-    )
-    masking_restarts: int = _number(5, 1, 1000, "09: random starts of the tests for masking")
-    masking_queries: int = _number(1000, 1, 10**6, "09: queries of Square among those tests")
-    adaptive_steps: int = _number(40, 1, 10000, "09: each search of the attack on the detector")
-    adaptive_restarts: int = _number(1, 1, 1000, "09: its random starts, for every wrong class")
-    ablations: str = _choice(
-        "paper", ("paper", "switches", "all"), "05: Table 3, Fig. 6; every switch; a factorial too"
-    )
-    base: str = _choice("ldat", ("ldat", "ldat_chosen"), "05: the LDAT that is varied")
-    betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")
-    tsne_images: int = _number(1000, 20, 10**5, "Fig. 7: images, each natural and adversarial")
-    plane_classes: tuple[int, ...] = _number((0, 1, 2), 0, 10**6, "Fig. 1 and 2: the classes drawn")
-    plane_images: int = _number(2000, 2, 10**6, "Fig. 1 and 2: training images of those classes")
-    plane_epochs: int = _number(40, 1, 10000, "Fig. 1 and 2: epochs")
-
+RESULTS = home() / "data" / "results"
 
 _DEMO = Profile(
     name="demo",
@@ -283,77 +177,23 @@ PROFILES = {
 def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profile:
     """A profile with fields replaced; values may be text, as a command line gives them.
 
+    Plug-ins are loaded, and what they add is compared with the profile's defences unless
+    ``defences`` says otherwise.
+
     Raises ``UserError`` for an unknown profile or field, a wrong type, a value out of range.
     """
     if name not in PROFILES:
         raise UserError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
-    profile = PROFILES[name]
-    values = {key: parse_value(key, value) for key, value in (overrides or {}).items()}
-    profile = replace(profile, **values)
+    profile, overrides = PROFILES[name], dict(overrides or {})
+    own = parse_value("plugins", overrides.pop("plugins", None) or profile.plugins)
+    # First, since they add to the names that the other settings may have.
+    loaded = plugins.load(own)
+    values = {key: parse_value(key, value) for key, value in overrides.items()}
+    if "defences" not in values:
+        added = (name for plugin in loaded for name in plugin.defences)
+        values["defences"] = (*profile.defences, *added)
+    profile = replace(profile, plugins=tuple(str(plugin.path) for plugin in loaded), **values)
     # A folder of pictures may stand in for a data set of the same profile.
     if profile.dataset in ("folder", "published") and profile.data_root is None:
         raise UserError(f"profile {name} needs a folder: --set data_root=PATH")
     return profile
-
-
-def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
-    """``["epochs=5", ...]`` -> ``{"epochs": "5"}``."""
-    result = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise UserError(f"--set takes name=value, not {assignment!r}")
-        result[name.strip()] = value.strip()
-    return result
-
-
-def parse_value(name: str, value: object) -> object:
-    """A field's value from text or a Python value, of the field's type and in its range."""
-    settable = {f.name: f for f in fields(Profile) if f.name not in ("name", "title")}
-    if name not in settable:
-        close = difflib.get_close_matches(name, settable, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"unknown parameter {name!r}; {hint}known: {', '.join(settable)}")
-    spec = settable[name]
-    kind = typing.get_type_hints(Profile)[name]
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if type(None) in options:
-        if value is None or value == "":
-            return None
-        kind = next(option for option in options if option is not type(None))
-    if typing.get_origin(kind) is tuple:
-        element = typing.get_args(kind)[0]
-        parts = value.split(",") if isinstance(value, str) else value
-        parts = parts if isinstance(parts, (list, tuple)) else [parts]
-        result = tuple(_element(name, part, element, spec.metadata) for part in parts)
-        if not result:
-            raise UserError(f"{name} needs at least one value")
-        if len(set(result)) < len(result):
-            raise UserError(f"{name} names something twice: {', '.join(map(str, result))}")
-        return result
-    return _element(name, value, kind, spec.metadata)
-
-
-def _element(name: str, value: object, kind: type, limits) -> object:
-    try:
-        if kind is str:
-            parsed = str(value).strip()
-        elif isinstance(value, bool):
-            raise ValueError
-        elif kind is int:
-            parsed = int(value) if not isinstance(value, float) or value.is_integer() else None
-            if parsed is None:
-                raise ValueError
-        else:
-            # Budgets are written as the field writes them: 8/255.
-            parsed = float(Fraction(value)) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        word = {int: "a whole number", float: "a number"}[kind]
-        raise UserError(f"{name} must be {word}, not {value!r}") from None
-    if "known" in limits and parsed not in limits["known"]:
-        raise UserError(f"{name}: unknown {parsed!r}; known: {', '.join(limits['known'])}")
-    if "low" in limits and not limits["low"] <= parsed <= limits["high"]:
-        raise UserError(
-            f"{name} must lie between {limits['low']} and {limits['high']}, not {value}"
-        )
-    return parsed

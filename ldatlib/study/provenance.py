@@ -9,10 +9,6 @@ import torch
 
 from ldatlib.execution import keep_pages
 
-# Raised when the same configuration would give other numbers than before; part of every key.
-# tests/test_golden.py holds a tiny training against stored figures and fails when they move.
-NUMERICS = 1
-
 _LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "foolbox", "pyautoattack")
 
 

@@ -14,14 +14,13 @@ found by its key: notebooks draw from it and its networks can be used, without t
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ldatlib.data.dataset import DESCRIPTION, describe
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors, write_bytes, write_json
-
-if TYPE_CHECKING:
-    from ldatlib.study.experiments import Job, Run
+from ldatlib.study.kinds.white_box import WHITE_BOX
+from ldatlib.study.schedule import Job
+from ldatlib.study.workspace import Workspace
 
 FOLDERS = ("records", "checkpoints", "adversarial")
 # Attacked images that are kept of a network: enough for the gallery of notebook 03; of the LDAT
@@ -29,7 +28,7 @@ FOLDERS = ("records", "checkpoints", "adversarial")
 SAVED_IMAGES, SAVED_IMAGES_LDAT = 12, 60
 
 
-def publish(run: "Run", jobs: Iterable["Job"], folder: Path, weights: Iterable[str]) -> list[Path]:
+def publish(ws: Workspace, jobs: Iterable[Job], folder: Path, weights: Iterable[str]) -> list[Path]:
     """Copy what these jobs of a run have left into ``folder``; return the files that it now holds.
 
     Parameters
@@ -52,18 +51,18 @@ def publish(run: "Run", jobs: Iterable["Job"], folder: Path, weights: Iterable[s
         kept.append(folder / name / source.name)
         save_tensors(kept[-1], tensors, header, half=True)
 
-    write_json(folder / DESCRIPTION, describe(run.dataset))
+    write_json(folder / DESCRIPTION, describe(ws.dataset))
     for job in {job.path: job for job in jobs if job.done}.values():
         copy(job.path)
         if job.kind == "train":
-            copy(run.log_path(job.training))
+            copy(ws.log_path(job.training))
         if job.training.label not in weights:
             continue
         if job.kind == "train":
-            shorten(run.checkpoint_path(job.training), "checkpoints")
+            shorten(ws.checkpoint_path(job.training), "checkpoints")
         if job.kind == "whitebox":
-            images = SAVED_IMAGES_LDAT if job.training.name == run.profile.base else SAVED_IMAGES
-            shorten(run.adversarial_path(job.training), "adversarial", images)
+            images = SAVED_IMAGES_LDAT if job.training.name == ws.profile.base else SAVED_IMAGES
+            shorten(WHITE_BOX.images_path(ws, job.training), "adversarial", images)
     return kept
 
 

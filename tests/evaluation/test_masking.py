@@ -10,8 +10,10 @@ from test_robustness import COUNT, EPS, LOGITS, SIDE, closed_form
 from torch import nn
 
 from ldatlib import UserError, load_dataset, pgd
-from ldatlib.evaluation import masking
-from ldatlib.evaluation.masking import Effort, below, examine, some
+from ldatlib.evaluation.masking import ball, landscape
+from ldatlib.evaluation.masking.bench import Bench, Effort
+from ldatlib.evaluation.masking.examine import examine
+from ldatlib.evaluation.masking.verdicts import TITLES, below, some
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import evaluate, from_bits, predict, share
 from ldatlib.models import NetworkConfig, build_network
@@ -97,7 +99,7 @@ def by_name(record):
 def test_an_honest_network_raises_no_alarm(records):
     record = records["honest"]
     assert record["alarms"] == []
-    assert set(by_name(record)) == set(masking.TITLES)
+    assert set(by_name(record)) == set(TITLES)
     assert all(test["verdict"] == "no alarm" for test in record["tests"])
     # It is robust, but not so that nothing could be overlooked.
     assert 0.2 < record["reported"]["value"] < record["clean_accuracy"]["value"] - 0.1
@@ -141,12 +143,12 @@ def test_every_record_can_be_written_and_checks_itself(records):
 def test_an_attack_that_follows_the_scale_is_noticed(networks, monkeypatch):
     """Were logits cut off after the scaling, margin and DLR would find less than before."""
     models, (_, x, y) = networks
-    bench = masking.Bench(models["honest"], x, y, DIGITS_EPS, "linf", EFFORT)
-    assert not masking._rescaled(bench, bench.clean)["misled"]
-    forward = masking._Scaled.forward
+    bench = Bench(models["honest"], x, y, DIGITS_EPS, "linf", EFFORT)
+    assert not landscape.rescaled_test(bench, bench.clean)["misled"]
+    forward = landscape.Scaled.forward
     cut_off = lambda self, images: forward(self, images).clamp(-1, 1)  # noqa: E731
-    monkeypatch.setattr(masking._Scaled, "forward", cut_off)
-    assert masking._rescaled(bench, bench.clean)["misled"]
+    monkeypatch.setattr(landscape.Scaled, "forward", cut_off)
+    assert landscape.rescaled_test(bench, bench.clean)["misled"]
 
 
 def test_self_checks_notice_a_network_that_judges_by_the_batch():
@@ -162,7 +164,7 @@ def test_self_checks_notice_a_network_that_judges_by_the_batch():
         (Plane(w, -0.5 * float(w.sum()), classes=3, offset=float("nan")), "logits are finite"),
     ):
         y = predict(model, x)
-        bench = masking.Bench(model, x, y, 0.1, "linf", EFFORT)
+        bench = Bench(model, x, y, 0.1, "linf", EFFORT)
         bench.run("pgd", bench.library(Attack("pgd", "linf", 0.1, 5)))
         passed = {check["name"]: check["passed"] for check in bench.checks}
         assert passed[f"linf pgd: {failing}"] is False
@@ -177,10 +179,10 @@ def test_attacks_of_its_own_on_every_kind_of_logits(norm, kind):
     x = images_around(plane, COUNT, SIDE)
     y = plane.predict(x)
     model = LOGITS[kind](plane)
-    bench = masking.Bench(model, x, y, EPS[norm], norm, EFFORT)
+    bench = Bench(model, x, y, EPS[norm], norm, EFFORT)
     expected, unsure = closed_form(plane, x, y, norm, EPS[norm])
     reported = expected | unsure
-    for test in (masking._restarts, masking._margin, masking._targeted):
+    for test in (ball.restarts_test, ball.margin_test, ball.targeted_test):
         assert test(bench, reported)["verdict"] == "no alarm"
     for name in ("margin", "targeted"):
         assert torch.equal(bench.right[name][~unsure], expected[~unsure])

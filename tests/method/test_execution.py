@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-
-from ldatlib.study.experiments import PROJECT
+from tiny import PROJECT
 
 # Blocks larger than any that glibc keeps by itself.
 CHURN = """

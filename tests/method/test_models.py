@@ -7,13 +7,13 @@ import sys
 import pytest
 import torch
 import torchvision
+from tiny import PROJECT
 from torch.utils.flop_counter import FlopCounterMode
 
 from ldatlib import Classifier, GaussianMixtureHead, boundary_attack
 from ldatlib.errors import UserError
 from ldatlib.execution import place
 from ldatlib.models import NetworkConfig, PreActBlock, PreActResNet, build_network
-from ldatlib.study.experiments import PROJECT
 
 # PreActResNet18 of github.com/kuangliu/pytorch-cifar, which has no batch norm before the pooling.
 PUBLISHED_PARAMETERS = 11_171_146

@@ -4,8 +4,7 @@ import subprocess
 import sys
 
 import pytest
-
-from ldatlib.study.experiments import PROJECT
+from tiny import PROJECT
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import collect  # noqa: E402

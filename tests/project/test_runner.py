@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import runner
-from ldatlib.study.commands import UNFINISHED
+from ldatlib.errors import UNFINISHED
 
 PARAMETERS = 'profile = "demo"\noverrides = {}\nout = None\njobs = None'
 TINY = ["--set", "depth=4", "--set", "stages=1", "--set", "width=4", "--set", "epochs=1"]
@@ -181,7 +181,7 @@ def test_force_computes_anew(notebooks, tmp_path, monkeypatch):
     notebook(notebooks, "02_training")
     record = tmp_path / "records"
     arguments = ["--out", str(tmp_path), "--only", "02", *TINY]
-    from ldatlib.study.experiments import open_run
+    from ldatlib.study.run import open_run
 
     overrides = runner_overrides(TINY)
     path = open_run("demo", overrides, tmp_path).plan("02")[0].path

@@ -182,7 +182,9 @@ def test_lambda_may_grow_by_the_step(tmp_path, monkeypatch):
         return original(self, *arguments, progress=progress, **more)
 
     monkeypatch.setattr(DefenceConfig, "loss", spy)
-    run.train([run.training("ldat", lambda_schedule=schedule) for schedule in seen], silent)
+    run.records(
+        "train", [run.training("ldat", lambda_schedule=schedule) for schedule in seen], silent
+    )
     steps = len(seen["grow"]) // 2
     assert steps > 1
     assert seen["grow"] == [0.5] * steps + [1.0] * steps

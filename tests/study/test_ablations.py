@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_experiments import TINY, silent
+from tiny import TINY, silent
 
 from ldatlib.errors import UserError
 from ldatlib.evaluation import feature_space
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import claims, tables
 from ldatlib.report import summary as report
-from ldatlib.study.experiments import open_run
+from ldatlib.study.run import open_run
 
 SETTINGS = {
     **TINY,
@@ -46,7 +46,7 @@ def test_surrogates_are_a_wider_natural_and_an_independent_standard(run):
 def test_transfer_from_oneself_is_the_white_box(run):
     """PGD crafted on a network and shown to it: what the white box finds, and no repairs."""
     trainings = run.select_seed(run.trainings())
-    for training, record in zip(trainings, run.transfer(trainings), strict=True):
+    for training, record in zip(trainings, run.records("transfer", trainings), strict=True):
         own = record["targets"][training.label]
         assert own["linf_pgd"]["value"] <= own["clean"]["value"]
         assert own["clean"]["value"] == record["source_accuracy"]["value"]
@@ -54,14 +54,14 @@ def test_transfer_from_oneself_is_the_white_box(run):
 
 
 def test_tables_of_the_black_box(run):
-    records = run.transfer(run.surrogates())
+    records = run.records("transfer", run.surrogates())
     table = tables.table4(records, run.trainings())
     assert list(table.surrogate.unique()) == ["undefended", "defended"] and len(table) == 8
     shown = tables.table4_beside_paper(records, run.trainings(), "digits")
     assert shown.loc[("undefended", "LDAT", "paper, CIFAR-10"), "FGSM"] == "86.72"
     assert shown.loc[("defended", "LDAT", "paper, CIFAR-10"), "PGD"] == "67.16"
     sources = [*run.surrogates(), *run.select_seed(run.trainings())]
-    matrix = tables.transfer_matrix(run.transfer(sources), sources, run.trainings())
+    matrix = tables.transfer_matrix(run.records("transfer", sources), sources, run.trainings())
     assert matrix.shape == (6, 4) and list(matrix.columns) == list(matrix.index[2:])
 
 
@@ -73,7 +73,9 @@ def test_beta_trainings_differ_in_beta_alone(run):
     assert (
         trainings[0.0].config.defence.attack == "none" and trainings[0.0].config.defence.beta == 0
     )
-    table = tables.table3(dict(zip(trainings, run.basic(list(trainings.values())), strict=True)))
+    table = tables.table3(
+        dict(zip(trainings, run.records("basic", list(trainings.values())), strict=True))
+    )
     assert list(table.beta) == [0.0, 0.5, 1.0]
     assert (table.linf_pgd <= table.natural).all()
 
@@ -93,8 +95,8 @@ def test_attack_trainings_are_ldat_with_another_attack(run):
 
 def test_scores_belong_to_the_saved_images(run):
     trainings = run.select_seed(run.trainings())
-    for training, record in zip(trainings, run.detection(trainings), strict=True):
-        white = run.whitebox([training], say=silent)[0]
+    for training, record in zip(trainings, run.records("detection", trainings), strict=True):
+        white = run.records("whitebox", [training], say=silent)[0]
         kept = record["images"]
         for score in record["scores"].values():
             assert set(score["sets"]) == {"val", "clean", *white["attacks"]}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_experiments import TINY, silent
+from tiny import TINY, silent
 
 from ldatlib import open_run
 from ldatlib.data.dataset import DESCRIPTION, load_dataset
@@ -41,7 +41,7 @@ def test_everything_is_found_without_images(source, opened):
     for notebook in ("03", "08"):
         assert all(job.done for job in opened.plan(notebook))
     for kind in ("train", "whitebox", "detection"):
-        mine, theirs = (getattr(run, kind)(run.trainings(), silent) for run in (opened, source))
+        mine, theirs = (run.records(kind, run.trainings(), silent) for run in (opened, source))
         assert mine == theirs
     training = source.training("ldat")
     assert opened.log(training) == source.log(training)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
+from tiny import PROJECT
 
 from ldatlib import load_model, open_run
 from ldatlib.defences import CHOSEN
 from ldatlib.files import read_json
 from ldatlib.report import likelihood_model as regularizer
-from ldatlib.study.experiments import PROJECT
 from ldatlib.study.profiles import RESULTS
 from ldatlib.study.trainings import LIKELIHOOD_SWITCHES
 
@@ -51,7 +51,7 @@ def test_all_of_table_1_is_there(run):
         training.name for training in trainings
     }
     keys = {attack.key for attack in run.table1_attacks()}
-    for record in run.whitebox(trainings):
+    for record in run.records("whitebox", trainings):
         assert set(record["attacks"]) == keys
         assert record["clean_accuracy"]["count"] == run.profile.eval_images
 
@@ -67,7 +67,9 @@ def test_weights_are_small_and_load(run):
 
 def test_saved_attacks_fool_the_published_weights(run):
     """Weights, images and records belong together: clean images are judged as recorded."""
-    for training, record in zip(run.trainings(), run.whitebox(run.trainings()), strict=True):
+    for training, record in zip(
+        run.trainings(), run.records("whitebox", run.trainings()), strict=True
+    ):
         saved, model = run.adversarial(training), run.model(training)
         with torch.no_grad():
             right = (model(saved["x"]).argmax(1) == saved["y"]).tolist()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from test_experiments import TINY
+from tiny import TINY, silent
 from torch import nn
 
 from ldatlib import load_model
@@ -16,8 +16,9 @@ from ldatlib.report import claims, tables_scrutiny
 from ldatlib.report import summary as report
 from ldatlib.report.figures_scrutiny import adaptive as adaptive_figure
 from ldatlib.report.figures_scrutiny import growing_eps, scrutiny, surfaces
-from ldatlib.study import scrutiny_jobs as jobs
-from ldatlib.study.experiments import open_run
+from ldatlib.study.kinds import detector
+from ldatlib.study.kinds import scrutiny as scrutiny_kinds
+from ldatlib.study.run import open_run
 
 NORMS = ("linf", "l2")
 TINY_SCRUTINY = TINY | {
@@ -32,10 +33,6 @@ TINY_SCRUTINY = TINY | {
 }
 
 
-def silent(line):
-    pass
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     run = open_run("demo", TINY_SCRUTINY, tmp_path_factory.mktemp("scrutiny"), jobs=1)
@@ -47,7 +44,7 @@ def run(tmp_path_factory):
 def records(run):
     trainings = run.trainings()
     return {
-        kind: getattr(run, kind)(trainings, say=silent)
+        kind: run.records(kind, trainings, say=silent)
         for kind in ("whitebox", "detection", "autoattack", "masking", "adaptive")
     }
 
@@ -62,8 +59,8 @@ def test_everything_planned_is_there(run, records):
     assert plan and all(job.done for job in plan)
     assert {job.kind for job in plan} == {"train", *records}
     for job in plan:
-        assert job.flops > 0
-    for kind in jobs.SCRUTINY:
+        assert job.operations > 0
+    for kind in ("autoattack", "masking", "adaptive"):
         for record in records[kind]:
             assert json.loads(json.dumps(record, allow_nan=False)) == record
             assert record["ok"] and record["self_checks"] and record["images"] == 10
@@ -71,7 +68,7 @@ def test_everything_planned_is_there(run, records):
 
 
 def test_a_second_run_computes_nothing(run, monkeypatch):
-    monkeypatch.setattr("ldatlib.study.experiments._work", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("ldatlib.study.schedule.work", lambda *_: pytest.fail("computed again"))
     open_run("demo", TINY_SCRUTINY, run.root, jobs=1).compute("09", say=silent)
 
 
@@ -79,7 +76,7 @@ def test_saved_images_give_the_recorded_numbers(run, records):
     x, y = run.test_images(10, torch.device("cpu"))
     for training, record in zip(run.trainings(), records["autoattack"], strict=True):
         for norm, found in record["norms"].items():
-            saved = autoattack.load_tensors(jobs.autoattack_path(run, training, norm))[0]["x_adv"]
+            saved = autoattack.load_tensors(scrutiny_kinds.AUTOATTACK.images_path(run, training, norm))[0]["x_adv"]
             right = predict(run.model(training), saved) == y
             assert torch.equal(right, from_bits(found["right"]))
             assert found["robust_accuracy"] == share(right)
@@ -92,7 +89,7 @@ def test_an_interrupted_job_goes_on(run, monkeypatch):
     kept = {path: path.read_bytes() for path in (job.path, *job.products)}
     job.path.unlink()
     monkeypatch.setattr(autoattack, "_run", lambda *_: pytest.fail("attacked again"))
-    (again,) = run.autoattack(run.trainings()[:1], say=silent)
+    (again,) = run.records("autoattack", run.trainings()[:1], say=silent)
     assert again["norms"] == before["norms"]
     # Forgotten on demand, it must not stand in for the attacks.
     run.forget(job)
@@ -100,7 +97,7 @@ def test_an_interrupted_job_goes_on(run, monkeypatch):
     ran = []
     monkeypatch.setattr(autoattack, "_run", lambda *a: ran.append((a[5]["norm"], a[3])))
     try:
-        run.autoattack(run.trainings()[:1], say=silent)
+        run.records("autoattack", run.trainings()[:1], say=silent)
         assert ran == [(norm, name) for norm in NORMS for name in autoattack.STANDARD]
     finally:
         for path, content in kept.items():
@@ -240,10 +237,10 @@ def test_report_and_claims_use_what_there_is(run, tmp_path):
 def test_an_attack_on_the_detector_that_falls_behind_is_a_failed_check():
     sets = {"linf_pgd": {"score": [0.9, 0.9], "right": "00"}, "l2_pgd": {"score": [], "right": ""}}
     weak, strong = {"score": [0.9, 0.1], "right": "00"}, {"score": [0.9, 0.9], "right": "00"}
-    assert not jobs._at_least_ordinary(weak, 0.5, sets, "linf", 2, "key")["passed"]
-    assert jobs._at_least_ordinary(strong, 0.5, sets, "linf", 2, "key")["passed"]
+    assert not detector._at_least_ordinary(weak, 0.5, sets, "linf", 2, "key")["passed"]
+    assert detector._at_least_ordinary(strong, 0.5, sets, "linf", 2, "key")["passed"]
     # At the first image alone both find it.
-    assert jobs._at_least_ordinary(
+    assert detector._at_least_ordinary(
         {k: v[:1] for k, v in weak.items()}, 0.5, sets, "linf", 1, "key"
     )["passed"]
 
@@ -253,8 +250,8 @@ def test_square_finding_more_is_a_warning():
         attacks = {"apgd-ce": {"right": white}, "square": {"right": square}}
         return {"clean_right": "1" * 20, "attacks": attacks}
 
-    assert not jobs._black_box(record("1" * 12 + "0" * 8, "1" * 11 + "0" * 9))["alarm"]
-    found = jobs._black_box(record("1" * 12 + "0" * 8, "1" * 4 + "0" * 16))
+    assert not scrutiny_kinds._black_box(record("1" * 12 + "0" * 8, "1" * 11 + "0" * 9))["alarm"]
+    found = scrutiny_kinds._black_box(record("1" * 12 + "0" * 8, "1" * 4 + "0" * 16))
     assert found["alarm"] and found["found"]["value"] == 0.4
 
 

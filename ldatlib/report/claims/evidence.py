@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ldatlib.report import glossary
 from ldatlib.report.comparisons import mcnemar_of, right_images
-from ldatlib.study.experiments import Run
 from ldatlib.study.records import (
     Adaptive,
     Autoattack,
@@ -24,6 +23,7 @@ from ldatlib.study.records import (
     Whitebox,
     read,
 )
+from ldatlib.study.run import Run
 from ldatlib.study.trainings import Training
 
 # The paper's own; L2-AT is not among them.

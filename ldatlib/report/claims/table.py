@@ -8,7 +8,7 @@ import pandas as pd
 from ldatlib.report import paper
 from ldatlib.report.claims import ablations, black_box, detector, features, training, white_box
 from ldatlib.report.claims.evidence import Evidence, NoRecord, Seen
-from ldatlib.study.experiments import Run
+from ldatlib.study.run import Run
 
 
 @dataclass(frozen=True)

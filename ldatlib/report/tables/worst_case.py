@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ldatlib.evaluation import masking
+from ldatlib.evaluation.masking.verdicts import below
 from ldatlib.report import glossary, words
 from ldatlib.report.comparisons import share, survivors
 from ldatlib.report.words import NORMS, column_title
@@ -36,7 +36,7 @@ def scrutiny(
             row |= words.columns("autoattack", share(right["autoattack"]))
             row |= words.columns("worst_case", share(right["worst_case"]))
             row["gap"] = round(row["table1_worst_case"] - row["worst_case"], 2)
-            row["overstated"] = masking.below(right["worst_case"], right["table1"])
+            row["overstated"] = below(right["worst_case"], right["table1"])
             row["black_box_found"] = round(100 * found.black_box.found.value, 2)
             row["skipped"] = ", ".join(found.skipped)
             row["images"] = len(right["table1"])

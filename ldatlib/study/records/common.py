@@ -62,12 +62,22 @@ class Record(Part, frozen=True, kw_only=True):
     """What every record begins with, and ends with."""
 
     kind: Annotated[str, about("what was computed; the title of this section")]
+    numerics: Annotated[
+        dict[str, int],
+        about("version of the numbers of every kind it is made from; another gives other numbers"),
+    ]
     profile: Annotated[str, about("name of the profile")]
     defence: Annotated[str, about("name of the defence, such as `ldat`")]
     title: Annotated[str, about("the training's title, for reading")]
     seed: Annotated[int, about("seed of the training")]
     key: Annotated[str, about("ten hexadecimal digits: configuration, data, settings, numerics")]
     training_key: Annotated[str, about("key of the training whose weights were used")]
+    made_from: Annotated[
+        dict[str, str], about("keys of the records of the same training it is made from, by kind")
+    ]
+    plugin: Annotated[
+        str | None, about("SHA-256 of the plug-ins that brought defence or network; null: ours")
+    ] = None
     dataset: Annotated[str, about("title of the data set")]
     fingerprint: Annotated[str, about("SHA-256 of the images and labels that were looked at")]
     config: Annotated[
@@ -76,12 +86,6 @@ class Record(Part, frozen=True, kw_only=True):
     settings: Annotated[dict[str, Any], about("the evaluation's settings, as far as in the key")]
     seconds: Annotated[NonNegative, about("what it took, on the device of `provenance`")]
     provenance: Provenance
-    numerics: Annotated[
-        int, about("version of what this kind computes; another one gives other numbers", ge=1)
-    ] = 1
-    plugin: Annotated[
-        str | None, about("package that brought the defence; null: it is one of ours")
-    ] = None
 
 
 class AttackSettings(Part, frozen=True, kw_only=True):

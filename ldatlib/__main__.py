@@ -1,0 +1,183 @@
+"""The command ``ldat``, also ``python -m ldatlib``: one training or evaluation, without Jupyter.
+
+    ldat train --profile cifar10 --training ldat --out runs/gpu --time-limit 9m
+    ldat evaluate --profile cifar10 --training ldat --kinds whitebox,autoattack --out runs/gpu
+    ldat clean --profile demo
+
+They need torch, torchvision, scikit-learn, pandas, safetensors, msgspec, filelock, joblib and
+tqdm; ``evaluate`` foolbox and pyautoattack, too. The output folder is one of the runner's:
+``runner.py --profile cifar10 --out runs/gpu`` takes what lies there for its own.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+
+from ldatlib.errors import UserError, exit_status
+
+Work = Callable[[argparse.Namespace], int]
+# Options that stand for a setting.
+_SETTINGS = {"data": "data_root", "precision": "precision", "storage": "storage"}
+_SETTINGS |= {"shard_mib": "shard_mib"}
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _open(options: argparse.Namespace):
+    """The run that the options name."""
+    from ldatlib.execution import use_device
+    from ldatlib.study.run import open_run
+    from ldatlib.study.settings import parse_assignments, parse_duration
+
+    if options.device:
+        use_device(options.device)
+    limit = getattr(options, "time_limit", None)
+    deadline = None if limit is None else time.time() + parse_duration(limit)
+    overrides: dict[str, object] = dict(parse_assignments(options.assignments))
+    if options.plugins:
+        overrides["plugins"] = options.plugins
+    for option, setting in _SETTINGS.items():
+        if (value := getattr(options, option, None)) is not None:
+            overrides[setting] = value
+    processes = getattr(options, "processes", 1)
+    return open_run(options.profile, overrides, options.out, 1, deadline, processes)
+
+
+def _listed(run) -> int:
+    run.plan_without_data()
+    print("\n".join(training.label for training in run.every_training()))
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train one network of a profile; leaves record, log and weights in the run's folder."""
+    run = _open(options)
+    if options.list:
+        return _listed(run)
+    run.records("train", [_chosen(run, options)], _say)
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Evaluate one trained network of a profile, attack by attack; leaves records."""
+    from ldatlib.study.kinds import KINDS
+
+    run = _open(options)
+    if options.list:
+        return _listed(run)
+    kinds, known = options.kinds.split(","), [kind for kind in KINDS if kind != "train"]
+    for kind in kinds:
+        if kind not in known:
+            raise UserError(f"unknown kind {kind!r}; known: {', '.join(known)}")
+    chosen = [_chosen(run, options)]
+    run.complete([job for kind in kinds for job in run.jobs_of(kind, chosen)], _say)
+    return 0
+
+
+def _chosen(run, options: argparse.Namespace):
+    if not options.training:
+        raise UserError("name what to train or evaluate: --training ldat (--list names all)")
+    return run.find_training(options.training, options.seed)
+
+
+def clean(options: argparse.Namespace) -> int:
+    """List the files of a run that these settings do not use, and remove them when asked."""
+    from ldatlib.files import alone
+    from ldatlib.study.clean import unused
+
+    run = _open(options)
+    if not run.root.is_dir():
+        raise UserError(f"no run in {run.root}; name its folder with --out DIR")
+    with alone(run.root / "runner", "running the notebooks of"):
+        found = unused(run)
+        for file in found:
+            if options.remove:
+                file.path.unlink(missing_ok=True)
+            print(f"{file.size / 2**20:9.2f} MiB  {file.path.relative_to(run.root)}")
+    total = sum(file.size for file in found) / 2**20
+    if not found:
+        print(f"nothing unused in {run.root}")
+    elif options.remove:
+        print(f"removed: {len(found)} files, {total:.2f} MiB")
+    else:
+        print(f"unused: {len(found)} files, {total:.2f} MiB; --remove deletes them")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``ldat``."""
+    top = argparse.ArgumentParser(prog="ldat", description=__doc__.splitlines()[0])
+    top.add_argument("--version", action="version", version=f"ldat {_version()}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, work: Work, *, profile: str) -> argparse.ArgumentParser:
+        about = work.__doc__.splitlines()[0]
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.set_defaults(work=work)
+        add = sub.add_argument
+        add("--profile", default=profile, help=f"settings by name (default: {profile})")
+        add("--set", dest="assignments", action="append", default=[], metavar="NAME=VALUE")
+        add("--plugin", dest="plugins", action="append", metavar="FILE", help="a file of your own")
+        add("--data", metavar="DIR", help="folder of the data; same as --set data_root=DIR")
+        add("--out", metavar="DIR", help="output folder (default: runs/PROFILE)")
+        add("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+        return sub
+
+    def of_one_training(sub: argparse.ArgumentParser) -> None:
+        add = sub.add_argument
+        add("--training", help="which: ldat, standard, ... (--list names all)")
+        add("--seed", type=int, help="another seed than the profile's")
+        add("--time-limit", metavar="TIME", help="stop in good order, such as 9m; go on next time")
+        add("--list", action="store_true", help="list the profile's trainings and stop")
+
+    sub = command("train", train, profile="cifar10")
+    of_one_training(sub)
+    sub.add_argument("--precision", help="float32, bfloat16, auto; same as --set precision=...")
+    sub.add_argument(
+        "--half",
+        dest="storage",
+        action="store_const",
+        const="half",
+        help="keep float16 weights; same as --set storage=half",
+    )
+    sub.add_argument("--shard-mib", metavar="N", help="in files of N MiB; as --set shard_mib=N")
+
+    sub = command("evaluate", evaluate, profile="cifar10")
+    of_one_training(sub)
+    sub.add_argument(
+        "--kinds",
+        default="whitebox",
+        help="what to measure, by comma (default: whitebox); an unknown one lists all",
+    )
+    sub.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes on the CPU that share worst_case or autoattack (default: 1)",
+    )
+
+    sub = command("clean", clean, profile="demo")
+    sub.add_argument("--remove", action="store_true", help="delete the files, do not just list")
+    return top
+
+
+def _version() -> str:
+    try:
+        return metadata.version("ldatlib")
+    except metadata.PackageNotFoundError:
+        return "(from a checkout that is not installed)"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; its exit status: 0, 1 for bad input, 3 where a time limit came first."""
+    options = parser().parse_args(argv)
+    return exit_status(lambda: options.work(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tests for gradient masking; ``examine.examine`` runs them all."""

@@ -1,0 +1,29 @@
+"""The kinds of results that a run computes, one room a subject. ``KINDS`` has them by name."""
+
+from ldatlib.study.kinds.base import Kind
+from ldatlib.study.kinds.detector import ADAPTIVE, DETECTION
+from ldatlib.study.kinds.features import FEATURES
+from ldatlib.study.kinds.scrutiny import AUTOATTACK, MASKING
+from ldatlib.study.kinds.sweeps import SWEEP_EPS, SWEEP_STEPS
+from ldatlib.study.kinds.train import TRAIN
+from ldatlib.study.kinds.transfer import TRANSFER
+from ldatlib.study.kinds.white_box import BASIC, VALIDATION, WHITE_BOX, WORST_CASE
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        TRAIN,
+        WHITE_BOX,
+        WORST_CASE,
+        BASIC,
+        VALIDATION,
+        SWEEP_EPS,
+        SWEEP_STEPS,
+        TRANSFER,
+        FEATURES,
+        DETECTION,
+        AUTOATTACK,
+        MASKING,
+        ADAPTIVE,
+    )
+}

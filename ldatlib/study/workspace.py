@@ -1,0 +1,151 @@
+"""Where a run keeps its files, and what of them belongs to its trainings.
+
+A run lives in one folder, and this module names what lies there:
+
+    checkpoints/*.safetensors   last and best weights of every training
+    records/*.json, *.jsonl     one record a training and evaluation, one log a training
+    adversarial/*.safetensors   images that the attacks found, for pictures and re-scoring
+    partial/*.safetensors       attacks of evaluations that were interrupted
+    cache/*.safetensors         pixels of a large folder of pictures
+    plugins/*.py                the plug-ins that it was computed with
+    figures/  tables/  notebooks/  report.html
+
+What is computed on a workspace stands in ``kinds``; in which order, in ``schedule``.
+"""
+
+import functools
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ldatlib.data.dataset import CIFAR, Dataset, load_dataset, outline
+from ldatlib.errors import MissingDataError
+from ldatlib.evaluation.partial import Partial
+from ldatlib.execution import default_device, place
+from ldatlib.models import Classifier
+from ldatlib.study import keys, plugins
+from ldatlib.study.settings import Profile
+from ldatlib.study.trainings import Training, Trainings
+from ldatlib.training.checkpoint import load_model
+
+
+class Workspace(Trainings):
+    """A profile and its folder: data, trainings, their keys, weights and logs.
+
+    Parameters
+    ----------
+    root : the folder of the run; made when something is written.
+    deadline : in seconds of ``time.time()``; what computes stops in good order then.
+    processes : those that a single evaluation may be shared among, on a CPU.
+    """
+
+    def __init__(
+        self, profile: Profile, root: Path, deadline: float | None = None, processes: int = 1
+    ):
+        self.profile, self.root = profile, Path(root)
+        self.deadline, self.processes = deadline, processes
+
+    def __getstate__(self) -> dict:
+        # Workers load the data themselves: cheaper than sending it, and cached there. Plug-ins
+        # travel as they were loaded here, whatever their files hold by then.
+        kept = ("profile", "root", "deadline", "processes")
+        sources = [(plugin.path, plugin.source) for plugin in plugins.loaded(self.profile.plugins)]
+        return {"plugins": sources} | {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict) -> None:
+        for path, source in state.pop("plugins"):
+            plugins.load_source(path, source)
+        vars(self).update(state)
+
+    @property
+    def late(self) -> bool:
+        return self.deadline is not None and time.time() >= self.deadline
+
+    # --- data -------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        return self._load()
+
+    def _load(self, download: bool = True) -> Dataset:
+        p = self.profile
+        return load_dataset(
+            p.dataset,
+            root=p.data_root,
+            image_size=p.image_size,
+            val_size=p.val_size,
+            train_size=p.train_size,
+            test_size=p.test_size,
+            title=p.data_title,
+            cache=self.root / "cache",
+            download=download,
+        )
+
+    def plan_without_data(self) -> bool:
+        """Stand-in images where CIFAR is not at hand, for planning alone; whether they stand in."""
+        p = self.profile
+        if p.dataset in CIFAR:
+            try:
+                self.dataset = self._load(download=False)
+            except MissingDataError:
+                self.dataset = outline(p.dataset, p.val_size, p.train_size, p.test_size)
+                return True
+        return False
+
+    @functools.cached_property
+    def plane_dataset(self) -> Dataset:
+        # A folder may have fewer classes than the profile draws.
+        known = [c for c in self.profile.plane_classes if c < self.dataset.num_classes]
+        return self.dataset.subset(known, self.profile.plane_images)
+
+    def view(self, training: Training) -> Dataset:
+        """The images that this training sees."""
+        return self.plane_dataset if training.view == "plane" else self.dataset
+
+    def test_images(self, limit: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The first test images and their labels, the same ones for everybody."""
+        x, y = self.dataset.split("test", limit)
+        return x.to(device), y.to(device)
+
+    # --- trainings --------------------------------------------------------------------------
+
+    def training_key(self, training: Training) -> str:
+        """What the weights of a training are found by (``keys``)."""
+        return keys.digest(
+            {
+                "kind": "train",
+                "numerics": keys.NUMERICS["train"],
+                "fingerprint": self.view(training).fingerprint,
+                "config": training.config,
+                "plugin": plugins.source_of(training.config),
+            }
+        )
+
+    def file(self, folder: str, *parts: str, suffix: str = ".json") -> Path:
+        """A file of the run by what it is and the key it is found by."""
+        return self.root / folder / f"{'-'.join(parts)}{suffix}"
+
+    def checkpoint_path(self, training: Training, which: str = "last") -> Path:
+        """``which``: ``"last"``, the primary one, or ``"best"`` on validation images."""
+        suffix = {"last": ".safetensors", "best": ".best.safetensors"}[which]
+        return self.file("checkpoints", training.label, self.training_key(training), suffix=suffix)
+
+    def log_path(self, training: Training) -> Path:
+        key = self.training_key(training)
+        return self.file("records", "train", training.label, key, suffix=".jsonl")
+
+    def log(self, training: Training) -> list[dict]:
+        """A training's log: one dictionary an epoch."""
+        text = self.log_path(training).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def model(self, training: Training, which: str = "last") -> Classifier:
+        """A trained model of this run on the default device, in eval mode."""
+        return place(load_model(self.checkpoint_path(training, which)), default_device())
+
+    def partial(self, record: Path) -> Partial:
+        """Where the evaluation that ends in this record keeps what it has done so far."""
+        return Partial(self.root / "partial", record.stem, self.deadline)
