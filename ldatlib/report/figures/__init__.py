@@ -13,9 +13,9 @@ from ldatlib.report.figures.detector import (
 from ldatlib.report.figures.features import embedded, tsne
 from ldatlib.report.figures.images import gallery, gallery_rows
 from ldatlib.report.figures.likelihood import likelihood_over_epochs, small_model
+from ldatlib.report.figures.look import colour, save, style
 from ldatlib.report.figures.masking import growing_eps, surfaces
 from ldatlib.report.figures.plane import feature_planes, plane_of, toy_trajectories
-from ldatlib.report.figures.style import colour, save, style
 from ldatlib.report.figures.training import training_curves
 from ldatlib.report.figures.transfer import transfer_heat_map
 from ldatlib.report.figures.white_box import accuracy_by_eps, accuracy_by_steps

@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ldatlib.evaluation.named_attacks import METHODS
-from ldatlib.report.figures.style import panels
+from ldatlib.report.figures.look import panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 from ldatlib.study.records import Basic
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ldatlib.evaluation import detection
 from ldatlib.report import detector, glossary
-from ldatlib.report.figures.style import bars, legend_below, panels
+from ldatlib.report.figures.look import bars, legend_below, panels
 from ldatlib.report.words import NO_THRESHOLD, NORMS_IN_FIGURES, THRESHOLDS, set_title
 from ldatlib.study.records import Detection
 

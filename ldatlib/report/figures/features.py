@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ldatlib.evaluation.feature_space import Cloud
-from ldatlib.report.figures.style import panels
+from ldatlib.report.figures.look import panels
 from ldatlib.study.records import Features
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ldatlib.report.figures.style import legend_below, panels
+from ldatlib.report.figures.look import legend_below, panels
 from ldatlib.report.likelihood_model import half_squared_distance
 
 _PANELS = {

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ldatlib.report import glossary
-from ldatlib.report.figures.style import colour, panels
+from ldatlib.report.figures.look import colour, panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 from ldatlib.study.records import Masking
 

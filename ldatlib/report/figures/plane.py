@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import Classifier
-from ldatlib.report.figures.style import panels
+from ldatlib.report.figures.look import panels
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from ldatlib.report import glossary
-from ldatlib.report.figures.style import colour, legend_below, panels
+from ldatlib.report.figures.look import colour, legend_below, panels
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:

@@ -4,7 +4,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ldatlib.report.figures.style import panels
+from ldatlib.report.figures.look import panels
 
 
 def transfer_heat_map(matrix: pd.DataFrame) -> Figure:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ldatlib.attacks import NORMS
 from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report import glossary
-from ldatlib.report.figures.style import colour, panels
+from ldatlib.report.figures.look import colour, panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 from ldatlib.study.records import Share, Sweep
 

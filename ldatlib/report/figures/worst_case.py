@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ldatlib.report import glossary
-from ldatlib.report.figures.style import bars, legend_below, panels
+from ldatlib.report.figures.look import bars, legend_below, panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 
 # From what the paper measures (grey) to everything that was run (dark): column, term, shade.
