@@ -41,9 +41,9 @@ class Train(Kind):
         }
 
     def line(self, record, training):
-        last = record["last"]
+        last = record.last
         return (
-            f"trained {training.label}: {last['epoch']} epochs in {record['seconds']:.0f} s, "
+            f"trained {training.label}: {last['epoch']} epochs in {record.seconds:.0f} s, "
             f"validation clean {last['val_clean_accuracy']:.1%}, "
             f"PGD {last['val_robust_accuracy']:.1%}"
         )
