@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-
 from ldatlib.errors import UserError
 
 

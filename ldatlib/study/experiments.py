@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ldatlib import files
-from ldatlib.data.dataset import CIFAR, Dataset, load_dataset, outline
+from ldatlib.data import CIFAR, Dataset, load_dataset, outline
 from ldatlib.errors import MissingDataError, OutOfTime, UserError
 from ldatlib.evaluation.named_attacks import Attack, table1_attacks
 from ldatlib.evaluation.partial import Partial

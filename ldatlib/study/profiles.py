@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ldatlib.attacks import NORMS
-from ldatlib.data.dataset import DATASETS
+from ldatlib.data import DATASETS
 from ldatlib.defences import TITLES
 from ldatlib.errors import UserError
 from ldatlib.execution import COMPILE, PRECISIONS

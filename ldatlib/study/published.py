@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldatlib.data.dataset import DESCRIPTION, describe
+from ldatlib.data import DESCRIPTION, describe
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors, write_bytes, write_json
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm, pgd
-from ldatlib.data.dataset import Dataset, augment, to_float
+from ldatlib.data import Dataset, augment, to_float
 from ldatlib.errors import OutOfTime, UserError
 from ldatlib.execution import default_device, full_precision, place, prepare
 from ldatlib.files import alone, load_tensors, save_tensors, write_bytes

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 
-from ldatlib.data.dataset import load_dataset, outline
+from ldatlib.data import load_dataset, outline
 from ldatlib.errors import MissingDataError, UserError
 
 PER_BATCH = 40

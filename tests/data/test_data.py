@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.stats import chisquare
 
-from ldatlib.data.dataset import augment, load_dataset, to_float
+from ldatlib.data import augment, load_dataset, to_float
 from ldatlib.errors import UserError
 
 SPLITS = ("train", "val", "test")

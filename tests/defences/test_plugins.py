@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldatlib.data.dataset import load_dataset
+from ldatlib.data import load_dataset
 from ldatlib.defences import (
     PGD,
     TITLES,

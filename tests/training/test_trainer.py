@@ -17,7 +17,7 @@ from torch import nn
 
 from ldatlib import files
 from ldatlib.attacks import l2_norm, pgd
-from ldatlib.data.dataset import load_dataset
+from ldatlib.data import load_dataset
 from ldatlib.defences import LBGAT, Standard, defence_names, ldat, make_defence
 from ldatlib.errors import Busy, OutOfTime, UserError
 from ldatlib.execution import place
