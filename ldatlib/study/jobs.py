@@ -20,7 +20,8 @@ from ldatlib.files import load_tensors, save_tensors
 from ldatlib.models import NetworkConfig, build_network
 from ldatlib.training.checkpoint import load_model
 from ldatlib.training.config import Storage
-from ldatlib.training.trainer import state_path, train
+from ldatlib.training.state import state_path
+from ldatlib.training.trainer import train
 
 if TYPE_CHECKING:
     from ldatlib.study.experiments import Run
