@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ldatlib.errors import UserError
@@ -56,6 +57,7 @@ def _decode(paths: dict[str, list[Path]], image_size: int | None) -> dict[str, T
 
 
 def list_folder(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its pictures, both sorted; ``UserError`` where there are none."""
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: expected {folder.name}/CLASS/IMAGE files under it")
     listing = {}
@@ -73,9 +75,7 @@ def list_folder(folder: Path) -> dict[str, list[Path]]:
     return listing
 
 
-def _open(path: Path):
-    from PIL import Image
-
+def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
@@ -86,8 +86,6 @@ def _open(path: Path):
 
 def _inspect(paths: list[Path], image_size: int | None) -> tuple[bool, int]:
     """Whether all pictures are grey, and the side of the squares to make of them."""
-    from PIL import Image
-
     grey, sizes = True, set()
     for path in paths:
         try:
@@ -103,8 +101,6 @@ def _inspect(paths: list[Path], image_size: int | None) -> tuple[bool, int]:
 
 
 def _read_image(path: Path, grey: bool, size: int) -> Tensor:
-    from PIL import Image
-
     image = _open(path)
     if image.mode.startswith("I;16"):
         # Pillow would clip 16 bits to 8 instead of scaling them.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ldatlib.data.dataset import CIFAR, Dataset
+from ldatlib.data import CIFAR, Dataset
 from ldatlib.errors import UserError
 from ldatlib.training.config import TrainConfig
 

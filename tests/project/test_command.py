@@ -179,7 +179,7 @@ def test_unknown_kinds_are_refused(trained, capsys):
 
 
 def test_every_training_of_a_profile_has_a_name(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("ldatlib.data.dataset.DOWNLOADS", tmp_path / "nothing")
+    monkeypatch.setattr("ldatlib.data.cifar.DOWNLOADS", tmp_path / "nothing")
     assert main("train", ["--profile", "cifar10", "--list"]) == 0
     names = capsys.readouterr().out.split()
     assert len(names) == len(set(names)) > 30

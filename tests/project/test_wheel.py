@@ -50,8 +50,9 @@ def test_everything_that_is_read_lies_inside(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "ldatlib/py.typed" in names
     assert {f"ldatlib/report/paper_tables/table{n}.csv" for n in range(1, 6)} <= set(names)
-    modules = {f"ldatlib/{p.relative_to(PROJECT / 'ldatlib')}" for p in
-               (PROJECT / "ldatlib").rglob("*.py")}
+    modules = {
+        f"ldatlib/{p.relative_to(PROJECT / 'ldatlib')}" for p in (PROJECT / "ldatlib").rglob("*.py")
+    }
     assert modules == {name for name in names if name.endswith(".py")}
     assert any(name.endswith("entry_points.txt") for name in names)
 

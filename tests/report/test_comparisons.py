@@ -9,7 +9,7 @@ from helpers import record, whitebox
 from scipy.stats import ttest_ind
 
 from ldatlib import open_run
-from ldatlib.data.dataset import load_dataset, outline
+from ldatlib.data import load_dataset, outline
 from ldatlib.errors import UserError
 from ldatlib.report import comparisons, paper, tables
 

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from tiny import TINY, silent
 
 from ldatlib import open_run
-from ldatlib.defences import LDAT
+from ldatlib.defences import TITLES
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.report import figures, likelihood_model, tables
 from ldatlib.study.trainings import LIKELIHOOD_SWITCHES, OTHER_SWITCHES
@@ -165,31 +165,11 @@ def test_what_else_is_changed_starts_from_the_base(tmp_path):
     trainings = run.switch_trainings()
     assert trainings["as written"] == run.training("ldat")
     assert (
-        trainings["LDAT (lambda 0.01)"] == run.training("ldat_chosen") == run.beta_trainings()[0.5]
+        trainings[TITLES["ldat_chosen"]] == run.training("ldat_chosen") == run.beta_trainings()[0.5]
     )
     for name, training in trainings.items():
-        base = "ldat_chosen" if name in OTHER_SWITCHES or name == "LDAT (lambda 0.01)" else "ldat"
+        base = "ldat_chosen" if name in OTHER_SWITCHES or name == TITLES["ldat_chosen"] else "ldat"
         assert training.name == base
     assert {training.name for training in run.attack_trainings().values()} == {"ldat_chosen"}
     labels = [training.label for training in run.every_training()]
     assert len(labels) == len(set(labels))
-
-
-def test_lambda_may_grow_by_the_step(tmp_path, monkeypatch):
-    """Six steps in two epochs: Eq. 12 has two values, the finer growth six, both end alike."""
-    run = open_run("demo", {**TINY, "epochs": 2, "batch_size": 400}, tmp_path, jobs=1)
-    original, seen = LDAT.loss, {"grow": [], "grow_by_step": []}
-
-    def spy(self, *arguments, progress, **more):
-        seen[self.lambda_schedule].append(progress)
-        return original(self, *arguments, progress=progress, **more)
-
-    monkeypatch.setattr(LDAT, "loss", spy)
-    run.records(
-        "train", [run.training("ldat", lambda_schedule=schedule) for schedule in seen], silent
-    )
-    steps = len(seen["grow"]) // 2
-    assert steps > 1
-    assert seen["grow"] == [0.5] * steps + [1.0] * steps
-    expected = [(k + 1) / (2 * steps) for k in range(2 * steps)]
-    assert seen["grow_by_step"] == pytest.approx(expected)

@@ -69,9 +69,8 @@ def test_beta_trainings_differ_in_beta_alone(run):
     assert trainings[0.5].label == run.training("ldat").label
     plain, one = trainings[0.5].config.as_dict(), trainings[1.0].config.as_dict()
     assert {**one, "defence": {**one["defence"], "beta": 0.5}} == plain
-    assert (
-        trainings[0.0].config.defence.attack == "none" and trainings[0.0].config.defence.beta == 0
-    )
+    assert trainings[0.0].config.defence.adversary.kind == "none"
+    assert trainings[0.0].config.defence.beta == 0
     table = tables.table3(
         dict(zip(trainings, run.records("basic", list(trainings.values())), strict=True))
     )
@@ -83,13 +82,15 @@ def test_attack_trainings_are_ldat_with_another_attack(run):
     trainings = run.attack_trainings()
     assert list(trainings) == ["Algorithm 1", "PGD-CE", "PGD-KL", "PGD-CE*", "PGD-KL*"]
     norms = {
-        name: training.config.defence.norm for name, training in trainings.items() if "PGD" in name
+        name: training.config.defence.adversary.norm
+        for name, training in trainings.items()
+        if "PGD" in name
     }
     assert norms == {"PGD-CE": "l2", "PGD-KL": "l2", "PGD-CE*": "linf", "PGD-KL*": "linf"}
     for name, training in trainings.items():
         defence = training.config.defence
-        assert defence.objective == "ldat" and defence.head == "gmm"
-        assert defence.attack == ("boundary" if name == "Algorithm 1" else "pgd")
+        assert defence.name == "ldat" and defence.head == "gmm"
+        assert defence.adversary.kind == ("boundary" if name == "Algorithm 1" else "pgd")
 
 
 def test_scores_belong_to_the_saved_images(run):

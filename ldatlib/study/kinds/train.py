@@ -5,7 +5,8 @@ from ldatlib.study.kinds import operations
 from ldatlib.study.kinds.base import Kind
 from ldatlib.training.checkpoint import load_model
 from ldatlib.training.config import Storage
-from ldatlib.training.trainer import state_path, train
+from ldatlib.training.state import state_path
+from ldatlib.training.trainer import train
 
 
 class Train(Kind):
