@@ -94,6 +94,16 @@ def loaded(paths: Iterable[str]) -> list[Plugin]:
     return [plugin for plugin in _LOADED.values() if str(plugin.path) in paths]
 
 
+def forget() -> None:
+    """Unload every plug-in: what they registered is unknown again."""
+    for plugin in _LOADED.values():
+        for name in plugin.defences:
+            registry.unregister_defence(name)
+        for name in plugin.networks:
+            models.unregister_network(name)
+    _LOADED.clear()
+
+
 def source_of(config: TrainConfig) -> str | None:
     """The hash of the plug-ins that a training's defence and network come from; None: ours."""
     architecture = config.network.architecture if config.network else None

@@ -1,0 +1,85 @@
+"""What no current setting uses is listed, and removed only when asked."""
+
+import json
+
+import pytest
+from tiny import TINY, silent
+
+from ldatlib.__main__ import main
+from ldatlib.study import keys
+from ldatlib.study.clean import unused
+from ldatlib.study.run import open_run
+
+SMALL = TINY | {"epochs": 1, "defences": ("natural",)}
+
+
+def as_options(settings):
+    text = {k: ",".join(map(str, v)) if isinstance(v, tuple) else v for k, v in settings.items()}
+    return [word for k, v in text.items() for word in ("--set", f"{k}={v}")]
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = open_run("demo", SMALL, tmp_path / "run", jobs=1)
+    run.records("detection", run.trainings(), say=silent)
+    return run
+
+
+def test_nothing_of_a_current_run_is_unused(run):
+    assert unused(run) == []
+
+
+def test_what_other_settings_left_is_unused(run):
+    other = open_run("demo", SMALL | {"epochs": 2}, run.root, jobs=1)
+    names = {file.path.name for file in unused(other)}
+    assert {path.name for path in run.root.glob("records/*.json*")} <= names
+    assert {path.name for path in run.root.glob("checkpoints/*.safetensors")} <= names
+    assert {path.name for path in run.root.glob("adversarial/*.safetensors")} <= names
+
+
+def test_shards_and_interrupted_attacks_belong_to_their_result(run):
+    training = run.trainings()[0]
+    stem = run.checkpoint_path(training).name.removesuffix(".safetensors")
+    kept = [
+        run.root / "checkpoints" / f"{stem}-00001-of-00002.safetensors",
+        run.root / "partial" / f"{run.jobs_of('whitebox', [training])[0].path.stem}.l2_cw.safetensors",
+    ]
+    left = [
+        run.root / "checkpoints" / "ldat-s0-0123456789-00001-of-00002.safetensors",
+        run.root / "partial" / "whitebox-ldat-s0-0123456789.l2_cw.safetensors",
+    ]
+    for path in kept + left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (run.root / "records" / "notes.txt").write_text("a person's own")
+    assert {file.path for file in unused(run)} == set(left)
+
+
+def test_the_command_lists_first_and_removes_when_asked(run, capsys):
+    old = run.root / "records" / "train-natural-s0-0123456789.json"
+    old.write_text("{}")
+    arguments = ["clean", "--profile", "demo", "--out", str(run.root), *as_options(SMALL)]
+    assert main(arguments) == 0 and old.exists()
+    assert "unused: 1 files" in capsys.readouterr().out
+    assert main([*arguments, "--remove"]) == 0 and not old.exists()
+    assert "removed: 1 files" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "nothing unused" in capsys.readouterr().out
+
+
+def test_a_folder_that_holds_no_run_is_named(tmp_path, capsys):
+    assert main(["clean", "--out", str(tmp_path / "none")]) == 1
+    assert "no run in" in capsys.readouterr().err
+
+
+def test_records_of_an_earlier_numerics_are_counted(run, monkeypatch):
+    assert run.passed_over() == 0
+    monkeypatch.setitem(keys.NUMERICS, "detection", keys.NUMERICS["detection"] + 1)
+    assert run.passed_over() == 1
+    monkeypatch.setitem(keys.NUMERICS, "train", keys.NUMERICS["train"] + 1)
+    # The training, its attacks and the detector.
+    assert run.passed_over() == 3
+    path = next(run.root.glob("records/train-*.json"))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content)[:50])  # cut: whoever asks for it is told
+    assert run.passed_over() == 2

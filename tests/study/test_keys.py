@@ -1,0 +1,98 @@
+"""What a result is found by: today's keys are pinned, and nothing moves that need not."""
+
+from dataclasses import dataclass, field, make_dataclass
+
+import pytest
+from tiny import TINY
+
+from ldatlib.study import keys
+from ldatlib.study.keys import digest, full, minimal
+from ldatlib.study.kinds import KINDS
+from ldatlib.study.run import open_run
+
+# Of the smallest run on the digits. Whoever has to change one of these makes every result of its
+# kind, on every machine, be computed anew: raise its number in keys.NUMERICS instead, where
+# numbers change, and give a new field a default.
+TRAININGS = {}
+KINDS_OF_LDAT = {}
+
+
+@dataclass(frozen=True)
+class Inner:
+    kind = "inner"
+    value: int = 1
+
+
+@dataclass(frozen=True)
+class Outer:
+    must: int
+    may: float = 0.5
+    parts: tuple[int, ...] = ()
+    inner: Inner = Inner()
+    listed: list = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run("demo", TINY, tmp_path_factory.mktemp("keys"), jobs=1)
+
+
+def test_what_is_at_its_default_is_left_out():
+    assert minimal(Outer(1)) == {"must": 1}
+    assert minimal(Outer(1, inner=Inner(2))) == {"must": 1, "inner": {"kind": "inner", "value": 2}}
+    assert minimal(Outer(1, 0.25, (1, 2))) == {"must": 1, "may": 0.25, "parts": [1, 2]}
+    assert minimal({"a": None, "b": [Inner(3)]}) == {"b": [{"kind": "inner", "value": 3}]}
+
+
+def test_a_record_shows_what_is_at_its_default_too():
+    assert full(Outer(1)) == {
+        "must": 1,
+        "may": 0.5,
+        "parts": (),
+        "inner": {"value": 1},
+        "listed": [],
+    }
+
+
+def test_a_new_field_with_a_default_moves_nothing():
+    wider = make_dataclass("Outer", [("new", str, "default")], bases=(Outer,), frozen=True)
+    assert digest({"config": wider(1)}) == digest({"config": Outer(1)})
+    assert digest({"config": wider(1, new="other")}) != digest({"config": Outer(1)})
+    assert digest({"steps": 3, "added": None}) == digest({"steps": 3})
+
+
+def test_todays_keys_are_pinned(run):
+    found = {t.label: run.training_key(t) for t in run.every_training() if t.label in TRAININGS}
+    assert found == TRAININGS
+    ldat = run.training("ldat")
+    assert {name: kind.key(run, ldat) for name, kind in KINDS.items()} == KINDS_OF_LDAT
+
+
+def test_every_kind_has_a_numerics_version():
+    assert set(keys.NUMERICS) == set(KINDS)
+
+
+@pytest.mark.parametrize("raised", keys.NUMERICS)
+def test_raising_one_kind_moves_what_is_made_from_it_alone(run, monkeypatch, raised):
+    ldat = run.training("ldat")
+
+    def found():
+        return {name: kind.key(run, ldat) for name, kind in KINDS.items()}
+
+    before = found()
+    monkeypatch.setitem(keys.NUMERICS, raised, keys.NUMERICS[raised] + 1)
+    moved = {name for name, key in found().items() if key != before[name]}
+    assert moved == {name for name, kind in KINDS.items() if raised in kind.numerics}
+    assert raised in moved
+    if raised != "train":
+        assert "train" not in moved
+
+
+def test_a_setting_that_a_defence_does_not_use_is_no_part_of_its_key(run):
+    def key(name, **overrides):
+        other = open_run("demo", {**TINY, **overrides}, run.root, jobs=1)
+        return other.training_key(other.training(name))
+
+    # Algorithm 1 has no L2 budget; plain L2 adversarial training has no radius or beta.
+    assert key("ldat", eps_l2=0.5) == key("ldat") != key("ldat", radius=1.0)
+    assert key("l2_at", radius=1.0, beta=0.3) == key("l2_at") != key("l2_at", eps_l2=0.5)
