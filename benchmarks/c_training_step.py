@@ -24,7 +24,7 @@ def optimiser(model):
 
 
 def ldat_step(model, defence, sgd, x, y) -> None:
-    x_adv = defence.finalise(x, defence.adversary(model, x, y))
+    x_adv = defence.adversary.finalise(x, defence.adversary(model, x, y))
     model.train()
     loss, _ = defence.loss(model, x, x_adv, y, progress=0.5)
     sgd.zero_grad(set_to_none=True)

@@ -14,8 +14,10 @@ _PUBLIC = {
     "build_network": "models",
     "boundary_attack": "attacks",
     "pgd": "attacks",
-    "DefenceConfig": "defences",
+    "register_network": "models",
+    "Defence": "defences",
     "make_defence": "defences",
+    "register_defence": "defences",
     "Dataset": "data.dataset",
     "load_dataset": "data.dataset",
     "TrainConfig": "training.config",
@@ -25,9 +27,9 @@ _PUBLIC = {
     "evaluate": "evaluation.robustness",
     "table1_attacks": "evaluation.named_attacks",
     "wilson_interval": "evaluation.robustness",
-    "Profile": "study.profiles",
+    "Profile": "study.settings",
     "load_profile": "study.profiles",
-    "open_run": "study.experiments",
+    "open_run": "study.run",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -151,8 +151,11 @@ def _unit_step() -> Callable[[Tensor], Tensor]:
     return lambda direction: direction
 
 
-def _adam_step(lr: float = 0.2, beta1: float = 0.9, beta2: float = 0.999) -> Callable:
-    first = second = 0.0
+def _adam_step(
+    lr: float = 0.2, beta1: float = 0.9, beta2: float = 0.999
+) -> Callable[[Tensor], Tensor]:
+    first: Tensor | float = 0.0
+    second: Tensor | float = 0.0
     count = 0
 
     def step(direction: Tensor) -> Tensor:
@@ -210,7 +213,8 @@ def pgd(
         if not 0 <= value < float("inf"):
             raise UserError(f"{name} must be a number of at least 0, not {value}")
     x = x.detach()
-    fallback = _random_directions(x, generator) if norm == "l2" else None
+    # Signs need none, and draw no random numbers for it.
+    fallback = _random_directions(x, generator) if norm == "l2" else x
     delta = torch.zeros_like(x)
     if random_start and loss == "kl":
         delta = 0.001 * torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)

@@ -38,9 +38,7 @@ def default_device() -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"no device {chosen!r} here ({reason}); choose cpu, cuda, ..."
-        ) from None
+        raise UserError(f"no device {chosen!r} here ({reason}); choose cpu, cuda, ...") from None
     return device
 
 

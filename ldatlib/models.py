@@ -1,7 +1,8 @@
 """Networks on [0,1] images: normalise, extract features, classify with one of two heads.
 
 ``Classifier`` joins any backbone that maps images to features with a linear or a
-Gaussian-mixture head. Three kinds of backbone can be named in a configuration:
+Gaussian-mixture head. Three kinds of backbone can be named in a configuration, beside those that
+``register_network`` adds:
 
 - ``preact_resnet``, the pre-activation residual network (He et al. 2016, "Identity mappings"):
   depth 18, width 64 and 4 stages is the paper's PreAct ResNet-18;
@@ -11,8 +12,9 @@ Gaussian-mixture head. Three kinds of backbone can be named in a configuration:
   convolution without stride and no pooling: depth 50 is the paper's surrogate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +22,9 @@ from torch import Tensor, nn
 
 from ldatlib.errors import UserError
 from ldatlib.gmm import GaussianMixtureHead
+from ldatlib.registry import Registry, origin_of
 
 HEADS = ("linear", "gmm")
-ARCHITECTURES = ("preact_resnet", "wide_resnet", "resnet")
 _RESNET_DEPTHS = (18, 34, 50, 101, 152)
 _WIDE_STEM = 16
 
@@ -158,9 +160,6 @@ def _preact_resnet(config: "NetworkConfig") -> nn.Module:
     )
 
 
-_BACKBONES = {"preact_resnet": _preact_resnet, "wide_resnet": _wide_resnet, "resnet": _resnet}
-
-
 class Classifier(nn.Module):
     """Images in [0,1] -> logits: normalisation inside, so that budgets are in pixel units.
 
@@ -172,6 +171,9 @@ class Classifier(nn.Module):
     mean, std : per channel, of the training pixels in [0,1]; they become buffers of the
         checkpoint.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -202,7 +204,11 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What rebuilds a network: written into every checkpoint."""
+    """What rebuilds a network: written into every checkpoint.
+
+    A network of your own (``register_network``) may read of ``depth``, ``width``, ``stages`` and
+    ``stem_stride`` what it has a use for. ``feature_dim=None`` leaves D to the architecture.
+    """
 
     num_classes: int
     head: str = "linear"
@@ -215,7 +221,7 @@ class NetworkConfig:
     architecture: str = "preact_resnet"
     stem_stride: int = 1
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @property
@@ -225,12 +231,52 @@ class NetworkConfig:
             return f"ResNet-{self.depth}"
         if self.architecture == "wide_resnet" and self.width % _WIDE_STEM == 0:
             return f"WRN-{self.depth}-{self.width // _WIDE_STEM}"
-        if (self.depth, self.width, self.stages, self.stem_stride) == (18, 64, 4, 1):
+        size = (self.architecture, self.depth, self.width, self.stages, self.stem_stride)
+        if size == ("preact_resnet", 18, 64, 4, 1):
             return "PreAct ResNet-18"
+        name = "PreAct ResNet" if self.architecture == "preact_resnet" else self.architecture
         stride = f", stem stride {self.stem_stride}" if self.stem_stride != 1 else ""
-        return (
-            f"PreAct ResNet, depth {self.depth}, width {self.width}, {self.stages} stages{stride}"
-        )
+        return f"{name}, depth {self.depth}, width {self.width}, {self.stages} stages{stride}"
+
+
+Build = Callable[[NetworkConfig], nn.Module]
+# Live: what is registered later is in it, too.
+ARCHITECTURES: Registry[Build] = Registry("architecture")
+
+
+def register_network(name: str, build: Build) -> None:
+    """Make a backbone known by name: to ``NetworkConfig``, profiles and ``load_model``.
+
+    Parameters
+    ----------
+    name : lower-case letters, digits and underscores.
+    build : ``NetworkConfig -> module`` [N, in_channels, H, W] in [0,1], normalised -> [N, D], with
+        D as its attribute ``feature_dim``: that of the configuration where it is given. A class
+        whose ``__init__`` takes the configuration will do. It must not draw random numbers from
+        anywhere but torch's global state.
+
+    Raises
+    ------
+    UserError : the name is taken or unusable, or ``build`` cannot be called.
+    """
+    if not callable(build):
+        raise UserError(f"{name}: build must be a function of a NetworkConfig, not {build!r}")
+    ARCHITECTURES.add(name, build, origin_of(build))
+
+
+def unregister_network(name: str) -> None:
+    """Forget a backbone; ``UserError`` where there is none of that name."""
+    ARCHITECTURES.remove(name)
+
+
+def network_names() -> tuple[str, ...]:
+    """The architectures that a configuration may name, plug-ins included."""
+    return tuple(ARCHITECTURES)
+
+
+register_network("preact_resnet", _preact_resnet)
+register_network("wide_resnet", _wide_resnet)
+register_network("resnet", _resnet)
 
 
 def build_network(
@@ -238,18 +284,27 @@ def build_network(
 ) -> Classifier:
     """A freshly initialised ``Classifier`` from torch's global random state.
 
-    Raises ``UserError`` for an unknown head or architecture, or a depth that it does not have.
+    Raises ``UserError`` for an unknown head or architecture, a depth that it does not have, or a
+    plug-in's backbone that is none.
     """
     if config.head not in HEADS:
         raise UserError(f"unknown head {config.head!r}; known: {', '.join(HEADS)}")
-    if config.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise UserError(f"unknown architecture {config.architecture!r}; known: {known}")
-    backbone = _BACKBONES[config.architecture](config)
-    if config.head == "gmm":
-        head = GaussianMixtureHead(
-            backbone.feature_dim, config.num_classes, init=config.centroid_init
+    backbone = ARCHITECTURES.find(config.architecture)(config)
+    feature_dim = getattr(backbone, "feature_dim", None)
+    has_features = isinstance(feature_dim, int) and feature_dim > 0
+    if not (isinstance(backbone, nn.Module) and has_features):
+        raise UserError(
+            f"{config.architecture}: its build must return a torch module with the number of its "
+            f"features as feature_dim, not {type(backbone).__name__} with {feature_dim!r}"
         )
+    if config.feature_dim not in (None, feature_dim):
+        raise UserError(
+            f"{config.architecture}: its build ignores feature_dim; {config.feature_dim} features "
+            f"were asked for, and it has {feature_dim}"
+        )
+    head: nn.Module
+    if config.head == "gmm":
+        head = GaussianMixtureHead(feature_dim, config.num_classes, init=config.centroid_init)
     else:
-        head = nn.Linear(backbone.feature_dim, config.num_classes)
+        head = nn.Linear(feature_dim, config.num_classes)
     return Classifier(backbone, head, mean, std)

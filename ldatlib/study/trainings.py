@@ -1,13 +1,13 @@
-"""What a run can train: every defence, surrogate and ablation as an ``Training``."""
+"""What a run can train: every defence, surrogate and ablation as a ``Training``."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ldatlib.data.dataset import Dataset
-from ldatlib.defences import TITLES, make_defence
+from ldatlib.defences import PGD, TITLES, NoAdversary, make_defence
 from ldatlib.errors import UserError
 from ldatlib.models import NetworkConfig
-from ldatlib.study.profiles import Profile
+from ldatlib.study.settings import Profile
 from ldatlib.training.config import TrainConfig
 
 # The likelihood term and what it pulls together, one thing changed at a time from LDAT as written.
@@ -26,7 +26,7 @@ LIKELIHOOD_SWITCHES = {
 }
 # Everything else, from the profile's base: where LDAT as written collapses, nothing would show.
 OTHER_SWITCHES = {
-    "Adam in Algorithm 1": {"attack_optimizer": "adam"},
+    "Adam in Algorithm 1": {"optimizer": "adam"},
     "K 20": {"num_steps": 20},
     "margin 0": {"margin": 0.0},
     "margin 0.5": {"margin": 0.5},
@@ -74,19 +74,18 @@ class Trainings:
     ) -> Training:
         """One defence of this run with its seed; ``switches`` replace fields of the defence.
 
-        ``variant`` tells trainings of one defence apart in file names; ``network`` replaces fields of
-        the network, ``ema_decay`` the profile's.
+        ``variant`` tells trainings of one defence apart in file names; ``network`` replaces fields
+        of the network, ``ema_decay`` the profile's.
         """
         p = self.profile
-        switches.setdefault("num_steps", p.attack_steps)
         if name == "ldat":
             own = {"beta": p.beta, "margin": p.margin, "lambda_init": p.lambda_init}
             switches = own | switches
         if name == "ldat_chosen":
             switches = {"beta": p.beta, "margin": p.margin} | switches
-        defence = make_defence(
-            name, eps_linf=p.eps_linf, eps_l2=p.eps_l2, radius=p.radius, **switches
-        )
+        budgets = {"eps_linf": p.eps_linf, "eps_l2": p.eps_l2, "radius": p.radius}
+        budgets["num_steps"] = switches.pop("num_steps", p.attack_steps)
+        defence = make_defence(name, **budgets, **switches)
         data = self.plane_dataset if view == "plane" else self.dataset
         size = {k: getattr(p, k) for k in ("architecture", "depth", "width", "stages")}
         built = NetworkConfig(
@@ -146,10 +145,11 @@ class Trainings:
         names = {"Algorithm 1": "Algorithm 1", "PGD-CE": "PGD L2", "PGD-CE*": "PGD L-inf"}
         trainings = {("GMM", title): attacks[name] for name, title in names.items()}
         for name, title in names.items():
-            defence = attacks[name].config.defence
-            same = {k: getattr(defence, k) for k in ("attack", "norm", "eps", "step_size")}
+            attacker = attacks[name].config.defence.adversary
             variant = "-".join(filter(None, ("linear-head", attacks[name].variant)))
-            trainings["linear", title] = self.training(base, variant=variant, head="linear", **same)
+            trainings["linear", title] = self.training(
+                base, variant=variant, head="linear", adversary=attacker
+            )
         return trainings
 
     def trainings(self, names: Iterable[str] | None = None) -> list[Training]:
@@ -209,7 +209,7 @@ class Trainings:
             beta: self.training(base)
             if beta == self.profile.beta
             # At beta 0 the adversarial images have no weight: none are made.
-            else self.training(base, variant=f"beta{beta:g}", beta=beta, attack="none")
+            else self.training(base, variant=f"beta{beta:g}", beta=beta, adversary=NoAdversary())
             if beta == 0
             else self.training(base, variant=f"beta{beta:g}", beta=beta)
             for beta in self.profile.betas
@@ -225,11 +225,7 @@ class Trainings:
                 trainings[f"PGD-{loss.upper()}{star}"] = self.training(
                     base,
                     variant=f"pgd-{loss}-{norm}",
-                    attack="pgd",
-                    attack_loss=loss,
-                    norm=norm,
-                    eps=eps,
-                    step_size=step_size,
+                    adversary=PGD(norm, eps, step_size, p.attack_steps, loss),
                 )
         return trainings
 

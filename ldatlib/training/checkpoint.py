@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors
-from ldatlib.models import Classifier, NetworkConfig, build_network
+from ldatlib.gmm import GaussianMixtureHead
+from ldatlib.models import ARCHITECTURES, Classifier, NetworkConfig, build_network
 
 
 def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifier:
@@ -17,7 +18,8 @@ def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifie
     ``backbone`` is needed when it was trained on a backbone that ldatlib cannot build.
     ``model.header`` holds the checkpoint's header.
 
-    Raises ``UserError`` where the file is missing, cut short, not ours, or of another network.
+    Raises ``UserError`` where the file is missing, cut short, not ours, of another network, or of
+    a plug-in's that is not loaded.
     """
     tensors, header = load_tensors(Path(path))
     if header.get("kind") != "model":
@@ -33,6 +35,11 @@ def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifie
                 config = NetworkConfig(**header["network"])
             except TypeError as error:
                 raise UserError(f"{path} was written by another version: {error}") from error
+            if config.architecture not in ARCHITECTURES:
+                raise UserError(
+                    f"{path} was trained on the architecture {config.architecture!r}, which is "
+                    "not known here; load the plug-in that registers it, or pass backbone=..."
+                )
             model = build_network(config)
     model.mean, model.std = tensors["mean"].clone(), tensors["std"].clone()
     try:
@@ -45,8 +52,6 @@ def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifie
 
 
 def _around(backbone: nn.Module, tensors: dict[str, Tensor]) -> Classifier:
-    from ldatlib.gmm import GaussianMixtureHead
-
     if "head.means" in tensors:
         num_classes, feature_dim = tensors["head.means"].shape
         return Classifier(backbone, GaussianMixtureHead(feature_dim, num_classes))

@@ -1,9 +1,10 @@
 """What decides a training's result, and how its weights are kept."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
-from ldatlib.defences import DefenceConfig
+from ldatlib.defences import Defence
 from ldatlib.errors import UserError
 from ldatlib.execution import PRECISIONS
 from ldatlib.models import NetworkConfig
@@ -22,7 +23,7 @@ class TrainConfig:
     the hardware is fast at it; validation is in float32 always.
     """
 
-    defence: DefenceConfig
+    defence: Defence
     network: NetworkConfig | None
     epochs: int
     seed: int = 0
@@ -39,7 +40,7 @@ class TrainConfig:
     val_every: int = 1
     precision: str = "float32"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise UserError(f"unknown precision {self.precision!r}; known: {known}")
@@ -56,8 +57,11 @@ class TrainConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
 
-    def as_dict(self) -> dict:
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Every setting, ready for JSON: defence and network as their own ``as_dict``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        network = self.network.as_dict() if self.network else None
+        return values | {"defence": self.defence.as_dict(), "network": network}
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 Everything random (order, augmentation, attack) comes from one generator on the device, whose state
 is saved with the optimiser after every epoch, and between two steps when an epoch takes long, so a
 resumed training continues where it stopped: on the CPU with the same bits.
-
-``python -m ldatlib.training.trainer --help``: one training of a profile, without Jupyter.
 """
 
 import copy
@@ -23,10 +21,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm, pgd
 from ldatlib.data.dataset import Dataset, augment, to_float
-from ldatlib.defences import lambda_at
 from ldatlib.errors import OutOfTime, UserError
 from ldatlib.execution import default_device, full_precision, place, prepare
 from ldatlib.files import alone, load_tensors, save_tensors, write_bytes
+from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import Classifier, build_network
 from ldatlib.training.config import Storage, TrainConfig
 
@@ -123,7 +121,7 @@ class _Run:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.model = model or build_network(config.network, *dataset.statistics())
-            self.teacher = self._fresh_teacher() if config.defence.objective == "lbgat" else None
+            self.teacher = self._fresh_teacher() if config.defence.needs_teacher else None
         for module in filter(None, (self.model, self.teacher)):
             place(module, self.device)
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
@@ -162,15 +160,14 @@ class _Run:
         return self.average.module if self.average else self.model
 
     def _optimizer(self) -> torch.optim.SGD:
-        centroids, others = [], []
+        undecayed, others = [], []
         for name, parameter in self.model.named_parameters():
-            undecayed = name == "head.means" and not self.config.defence.centroid_weight_decay
-            (centroids if undecayed else others).append(parameter)
+            (others if self.config.defence.decays(name) else undecayed).append(parameter)
         if self.teacher:
             others += list(self.teacher.parameters())
         groups = [{"params": others}]
-        if centroids:
-            groups.append({"params": centroids, "weight_decay": 0.0})
+        if undecayed:
+            groups.append({"params": undecayed, "weight_decay": 0.0})
         config = self.config
         return torch.optim.SGD(
             groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -222,12 +219,9 @@ class _Run:
         epoch = self.epoch + 1
         line = {"epoch": epoch, "lr": self._lr(self.epoch)}
         line |= {name: float(value) / len(labels) for name, value in sums.items()}
+        line |= config.defence.log(epoch / config.epochs)
         head = self.evaluated.head
-        if hasattr(head, "smallest_centroid_distance"):
-            defence = config.defence
-            line["lambda"] = lambda_at(
-                epoch / config.epochs, defence.lambda_schedule, defence.lambda_init
-            )
+        if isinstance(head, GaussianMixtureHead):
             line["smallest_centroid_distance"] = float(head.smallest_centroid_distance())
         if epoch % config.val_every == 0 or epoch == config.epochs:
             line.update(self._validate())
@@ -256,16 +250,16 @@ class _Run:
         x = to_float(images).contiguous(memory_format=torch.channels_last)
         parts = {}
         x_adv = defence.adversary(self.model, x, y, self.generator)
-        if defence.attack != "none":
+        if x_adv is not x:
             # What the attack reached, and what is left of it after the projection.
             parts["attack_norm"] = l2_norm(x_adv - x).mean()
-            x_adv = defence.finalise(x, x_adv)
+            x_adv = defence.adversary.finalise(x, x_adv)
             parts["perturbation_norm"] = l2_norm(x_adv - x).mean()
         self.model.train()
         if self.teacher:
             self.teacher.train()
-        by_step = defence.lambda_schedule == "grow_by_step"
-        progress = (self.epoch + ((self.step + 1) / steps if by_step else 1)) / config.epochs
+        done = (self.step + 1) / steps if defence.progress_by_step else 1
+        progress = (self.epoch + done) / config.epochs
         loss, more = defence.loss(self.model, x, x_adv, y, progress=progress, teacher=self.teacher)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -414,7 +408,7 @@ class _Run:
             raise UserError(
                 f"{self.config.defence.name}: {broken[0]} is not finite in epoch "
                 f"{self.epoch + 1}; {kept if self.epoch else 'no epoch was finished'}; "
-                "lower lr or lambda_init"
+                "lower lr, or the weights in its loss"
             )
 
     def finish(self) -> TrainResult:
@@ -479,9 +473,3 @@ class _Bar:
 
     def close(self) -> None:
         self.bar.close()
-
-
-if __name__ == "__main__":
-    from ldatlib.study.commands import train_command
-
-    sys.exit(train_command())

@@ -1,6 +1,8 @@
 """Every loss against its formula, written out image by image, and every switch."""
 
+import json
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -8,8 +10,18 @@ import torch.nn.functional as F
 from helpers import SmoothNet
 from torch import nn
 
-from ldatlib import attacks, defences
-from ldatlib.defences import DEFENCES, DefenceConfig, lambda_at, make_defence
+from ldatlib import attacks
+from ldatlib.defences import (
+    CHOSEN,
+    LAMBDA_SCHEDULES,
+    PGD,
+    TITLES,
+    Boundary,
+    NoAdversary,
+    defence_names,
+    lambda_at,
+    make_defence,
+)
 from ldatlib.errors import UserError
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import Classifier
@@ -218,7 +230,7 @@ def test_ldat_with_a_linear_head(batch, beta):
     assert not any(name.startswith("regularizer") for name in parts)
 
 
-@pytest.mark.parametrize("name", DEFENCES)
+@pytest.mark.parametrize("name", defence_names())
 def test_gradients(name, batch):
     """No part of a loss is cut off from the network."""
     model, teacher = network(defence(name).head), network()
@@ -268,37 +280,39 @@ def test_adversary_is_pgd(name, expected, batch):
     def generator():
         return torch.Generator().manual_seed(0)
 
-    found = defence(name).adversary(model, x, y, generator())
+    adversary = defence(name).adversary
+    found = adversary(model, x, y, generator())
     wanted = attacks.pgd(model, x, y, num_steps=10, generator=generator(), **expected)
     assert torch.equal(found, wanted)
-    assert torch.equal(defence(name).finalise(x, found), found)
+    assert adversary.finalise(x, found) is found
 
 
 @pytest.mark.parametrize("optimizer", ["unit", "adam"])
 def test_adversary_of_ldat_is_algorithm_1(optimizer, batch):
     x, _, y = batch
     model = SmoothNet().double()
-    config = defence("ldat", num_steps=4, gamma=0.1, attack_optimizer=optimizer, radius=0.6)
-    free = config.adversary(model, x, y)
+    adversary = defence("ldat", num_steps=4, gamma=0.1, optimizer=optimizer, radius=0.6).adversary
+    free = adversary(model, x, y)
     expected = attacks.boundary_attack(model, x, y, num_steps=4, gamma=0.1, optimizer=optimizer)
     assert torch.equal(free, expected)
-    bounded = config.finalise(x, free)
+    bounded = adversary.finalise(x, free)
     assert torch.equal(bounded, attacks.finalise(x, free, 0.6))
     assert attacks.l2_norm(bounded - x).max() <= 0.6 + 1e-12 < attacks.l2_norm(free - x).max()
 
 
 def test_natural_has_no_adversary(batch):
     x, _, y = batch
-    config = defence("natural")
-    assert config.adversary(None, x, y) is x and config.finalise(x, x) is x
+    adversary = defence("natural").adversary
+    assert adversary == NoAdversary() and adversary.passes == 0
+    assert adversary(None, x, y) is x and adversary.finalise(x, x) is x
 
 
 def test_ldat_with_pgd_in_place_of_algorithm_1(batch):
     """Figure 6."""
     x, _, y = batch
     model = SmoothNet().double()
-    config = defence("ldat", attack="pgd", attack_loss="kl", norm="l2", eps=0.5, step_size=0.1)
-    found = config.adversary(model, x, y, torch.Generator().manual_seed(0))
+    adversary = defence("ldat", adversary=PGD("l2", 0.5, 0.1, loss="kl")).adversary
+    found = adversary(model, x, y, torch.Generator().manual_seed(0))
     expected = attacks.pgd(
         model,
         x,
@@ -310,97 +324,201 @@ def test_ldat_with_pgd_in_place_of_algorithm_1(batch):
         loss="kl",
         generator=torch.Generator().manual_seed(0),
     )
-    assert torch.equal(found, expected) and config.finalise(x, found) is found
+    assert torch.equal(found, expected) and adversary.finalise(x, found) is found
 
 
-# Configurations
+def counted(model, passes):
+    """Forward passes of a training step, and backward ones: through the images alone, or all."""
+    model.register_forward_hook(lambda *_: passes.append(1))
+    return model
+
+
+@pytest.mark.parametrize("name", defence_names())
+def test_cost_of_the_adversary_is_what_it_runs(name, batch):
+    x, _, y = batch
+    adversary, passes = defence(name, num_steps=3).adversary, []
+    adversary(counted(SmoothNet().double(), passes), x, y)
+    # A gradient of the images costs as much as a forward pass, and follows each step's.
+    steps = 0 if name == "natural" else 3
+    assert adversary.passes == len(passes) + steps
+
+
+@pytest.mark.parametrize("name", defence_names())
+def test_cost_of_the_loss_is_what_it_runs(name, batch):
+    passes = []
+    model = counted(network(defence(name).head).backbone, passes)
+    student = Classifier(model, network(defence(name).head).head).double()
+    teacher = Classifier(model, nn.Linear(6, CLASSES)).double()
+    loss(name, student, batch, teacher=teacher)
+    assert defence(name).passes == 3 * len(passes)
+
+
+# Settings
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("natural", {"head": "linear", "attack": "none"}),
-        ("standard", {"head": "linear", "attack": "pgd", "num_steps": 10}),
-        ("trades", {"head": "linear", "beta": 6.0}),
-        ("mart", {"head": "linear", "beta": 5.0}),
-        ("lbgat", {"head": "linear", "beta": 6.0}),
+        ("natural", {"adversary": {"kind": "none"}}),
+        (
+            "standard",
+            {
+                "adversary": {
+                    "kind": "pgd",
+                    "norm": "linf",
+                    "eps": 0.1,
+                    "step_size": 0.025,
+                    "num_steps": 10,
+                    "loss": "ce",
+                }
+            },
+        ),
+        ("trades", {"beta": 6.0}),
+        ("mart", {"beta": 5.0}),
+        ("lbgat", {"beta": 6.0}),
         (
             "ldat",
             {
+                "adversary": {
+                    "kind": "boundary",
+                    "num_steps": 10,
+                    "gamma": 0.2,
+                    "radius": 1.5,
+                    "optimizer": "unit",
+                },
                 "head": "gmm",
-                "attack": "boundary",
                 "beta": 0.5,
                 "margin": 0.1,
                 "lambda_init": 1.0,
                 "lambda_schedule": "grow",
                 "regularizer_scale": "sum",
-                "gamma": 0.2,
-                "num_steps": 10,
-                "radius": 1.5,
-                "attack_optimizer": "unit",
                 "centroid_init": "xavier",
                 "centroid_weight_decay": True,
             },
         ),
     ],
 )
-def test_defaults_are_those_of_the_paper(name, values):
+def test_settings_are_those_of_the_paper_and_no_others(name, values):
     found = defence(name).as_dict()
-    assert found["name"] == name and {key: found[key] for key in values} == values
+    assert found.pop("name") == name
+    if "adversary" not in values:
+        found.pop("adversary")
+    assert found == values
+    assert json.loads(json.dumps(defence(name).as_dict())) == defence(name).as_dict()
+
+
+def test_what_a_defence_wants_of_its_network():
+    for name in defence_names():
+        found = defence(name)
+        assert found.head == ("gmm" if name.startswith("ldat") else "linear")
+        assert found.needs_teacher == (name == "lbgat")
+        assert found.centroid_init == "xavier"
+        assert found.decays("head.means") and found.decays("backbone.stem.weight")
+    own = defence("ldat", centroid_weight_decay=False, centroid_init="normal", head="linear")
+    assert not own.decays("head.means") and own.decays("backbone.stem.weight")
+    assert (own.head, own.centroid_init) == ("linear", "normal")
+
+
+@pytest.mark.parametrize("schedule", LAMBDA_SCHEDULES)
+def test_log_and_progress_follow_the_schedule(schedule):
+    found = defence("ldat", lambda_schedule=schedule, lambda_init=2.0)
+    assert found.progress_by_step == (schedule == "grow_by_step")
+    assert found.log(0.25) == {"lambda": lambda_at(0.25, schedule, 2.0)}
+    assert defence("ldat", head="linear").log(0.25) == {} == defence("trades").log(0.25)
 
 
 def test_every_defence_has_a_title_and_can_be_made():
-    assert set(defences.TITLES) == set(DEFENCES)
-    assert [defence(name).name for name in DEFENCES] == list(DEFENCES)
-
-
-def test_default_budgets_are_those_of_the_paper():
-    config = DefenceConfig("plain", "standard")
-    assert (config.eps, config.step_size) == (8 / 255, 2 / 255)
+    assert tuple(TITLES) == defence_names()
+    assert [defence(name).name for name in defence_names()] == list(defence_names())
+    assert TITLES["standard"] == "PGD-AT" and TITLES["natural"] == "Undefended"
+    assert f"lambda {CHOSEN['lambda_init']}" in TITLES["ldat_chosen"]
+    assert defence("ldat_chosen").lambda_init == CHOSEN["lambda_init"]
 
 
 def test_unknown_defence_lists_the_known():
-    with pytest.raises(UserError, match="'trade'.*" + ", ".join(DEFENCES)):
+    with pytest.raises(UserError, match="'trade'.*" + ", ".join(defence_names())):
         defence("trade")
 
 
 def test_unknown_switch_lists_the_known():
-    with pytest.raises(UserError, match="'lamda_init' of ldat; known: .*lambda_init.*num_steps"):
+    with pytest.raises(UserError, match="'lamda_init' of ldat; known: .*lambda_init.*optimizer"):
         defence("ldat", lamda_init=0.1)
+    # Algorithm 1 has no L-inf ball, and no defence but LDAT a margin.
+    for name, switch in (("ldat", "eps"), ("trades", "margin"), ("natural", "beta")):
+        with pytest.raises(UserError, match=f"unknown switch '{switch}' of {name}"):
+            defence(name, **{switch: 0.1})
+
+
+def test_switches_name_fields_of_the_defence_or_of_its_adversary():
+    found = defence("ldat", gamma=0.1, beta=0.3, num_steps=4)
+    assert found.adversary == Boundary(4, 0.1, 1.5) and found.beta == 0.3
+    other = defence("ldat", adversary=PGD("l2", 0.5, 0.1), eps=0.7)
+    assert other.adversary == PGD("l2", 0.7, 0.1, 10)
+    with pytest.raises(UserError, match="unknown switch 'gamma' of ldat; known: .*step_size"):
+        defence("ldat", adversary=PGD("l2", 0.5, 0.1), gamma=0.1)
+    assert {"gamma", "num_steps"} <= {field.name for field in fields(found.adversary)}
+
+
+def test_an_adversary_is_an_adversary():
+    with pytest.raises(UserError, match="ldat: adversary must be an Adversary.*'pgd'"):
+        defence("ldat", adversary="pgd")
+    with pytest.raises(UserError, match="own: adversary must be an Adversary, not None"):
+        type(defence("ldat"))("own", None)
+
+
+def test_lbgat_without_its_teacher(batch):
+    with pytest.raises(UserError, match="lbgat needs a teacher"):
+        loss("lbgat", network(), batch)
 
 
 @pytest.mark.parametrize(
-    ("switch", "value", "named"),
+    ("name", "switch", "value", "named"),
     [
-        ("objective", "free", "natural, standard, trades, mart, lbgat, ldat"),
-        ("head", "cosine", "linear, gmm"),
-        ("attack", "fgsm", "none, boundary, pgd"),
-        ("norm", "l1", "linf, l2"),
-        ("attack_loss", "dlr", "ce, kl"),
-        ("attack_optimizer", "sgd", "unit, adam"),
-        ("lambda_schedule", "cosine", "grow, grow_by_step, constant, decay"),
-        ("regularizer_scale", "third", "sum, half, mean"),
-        ("centroid_init", "uniform", "xavier, normal"),
+        ("ldat", "head", "cosine", "linear, gmm"),
+        ("trades", "norm", "l1", "linf, l2"),
+        ("trades", "loss", "dlr", "ce, kl"),
+        ("ldat", "optimizer", "sgd", "unit, adam"),
+        ("ldat", "lambda_schedule", "cosine", "grow, grow_by_step, constant, decay"),
+        ("ldat", "regularizer_scale", "third", "sum, half, mean"),
+        ("ldat", "centroid_init", "uniform", "xavier, normal"),
+        ("ldat", "centroid_weight_decay", "no", "True, False"),
     ],
 )
-def test_unknown_choice_lists_the_known(switch, value, named):
-    with pytest.raises(UserError, match=f"ldat: {switch} '{value}' is not one of {named}"):
-        defence("ldat", **{switch: value})
+def test_unknown_choice_lists_the_known(name, switch, value, named):
+    with pytest.raises(UserError, match=f"^{name}: {switch} '{value}' is not one of {named}"):
+        defence(name, **{switch: value})
 
 
-@pytest.mark.parametrize("switch", ["eps", "step_size", "radius", "beta", "margin", "lambda_init"])
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
-def test_numbers_out_of_range(switch, value):
-    with pytest.raises(UserError, match=f"ldat: {switch} .*{value}"):
-        defence("ldat", **{switch: value})
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [
+        ("ldat", ["radius", "beta", "margin", "lambda_init"]),
+        ("standard", ["eps", "step_size"]),
+        ("trades", ["beta"]),
+        ("mart", ["beta"]),
+        ("lbgat", ["beta"]),
+    ],
+)
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", None, True])
+def test_numbers_out_of_range(name, switches, value):
+    for switch in switches:
+        with pytest.raises(UserError, match=f"^{name}: {switch} .*{value}"):
+            defence(name, **{switch: value})
 
 
 @pytest.mark.parametrize(
     ("switch", "value"),
-    [("beta", 1.5), ("num_steps", 0), ("num_steps", -1), ("gamma", 0.0), ("gamma", 1.0)],
+    [
+        ("beta", 1.5),
+        ("num_steps", 0),
+        ("num_steps", -1),
+        ("num_steps", 2.5),
+        ("gamma", 0.0),
+        ("gamma", 1.0),
+    ],
 )
 def test_numbers_out_of_their_own_range(switch, value):
-    with pytest.raises(UserError, match=f"ldat: {switch} .*{value}"):
+    with pytest.raises(UserError, match=f"^ldat: {switch} .*{value}"):
         defence("ldat", **{switch: value})
 
 

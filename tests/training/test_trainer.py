@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ldatlib import defences, files
+from ldatlib import files
 from ldatlib.attacks import l2_norm, pgd
 from ldatlib.data.dataset import load_dataset
-from ldatlib.defences import DEFENCES, make_defence
+from ldatlib.defences import LBGAT, Standard, defence_names, ldat, make_defence
 from ldatlib.errors import Busy, OutOfTime, UserError
 from ldatlib.execution import place
 from ldatlib.files import load_tensors, save_tensors
@@ -91,7 +91,7 @@ def stop_after(epoch):
 # What a training leaves
 
 
-@pytest.mark.parametrize("name", DEFENCES)
+@pytest.mark.parametrize("name", defence_names())
 def test_files_and_log(name, digits, tmp_path):
     result = run(config(name), digits, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -168,7 +168,7 @@ def test_learning_rate_of_the_log(digits, tmp_path):
 
 
 def test_loss_gets_the_finalised_images_and_lambda_of_the_epoch(digits, tmp_path, monkeypatch):
-    lambdas, loss = [], defences.ldat_loss
+    lambdas, loss = [], ldat.ldat_loss
 
     def spy(model, x, x_adv, y, *, lambda_t, **options):
         assert model.training and not x_adv.requires_grad
@@ -177,7 +177,7 @@ def test_loss_gets_the_finalised_images_and_lambda_of_the_epoch(digits, tmp_path
         lambdas.append(lambda_t)
         return loss(model, x, x_adv, y, lambda_t=lambda_t, **options)
 
-    monkeypatch.setattr(defences, "ldat_loss", spy)
+    monkeypatch.setattr(ldat, "ldat_loss", spy)
     settings = config("ldat", switches={"lambda_init": 0.3, "radius": 0.2})
     log = run(settings, digits, tmp_path).log
     assert [line["lambda"] for line in log] == pytest.approx([0.1, 0.2, 0.3])
@@ -327,16 +327,16 @@ def test_trains_on_training_images_alone(digits, tmp_path):
 
 @pytest.mark.parametrize("head", ["linear", "gmm"])
 def test_teacher_of_lbgat_starts_on_its_own_and_learns(head, digits, tmp_path, monkeypatch):
-    seen, loss = [], defences.lbgat_loss
+    seen, loss = [], LBGAT.loss
 
-    def spy(model, teacher, *arguments):
+    def spy(self, model, *arguments, teacher, **options):
         assert model.training and teacher.training
         seen.append((copy.deepcopy(model.state_dict()), copy.deepcopy(teacher.state_dict())))
-        return loss(model, teacher, *arguments)
+        return loss(self, model, *arguments, teacher=teacher, **options)
 
-    monkeypatch.setattr(defences, "lbgat_loss", spy)
-    settings = config("lbgat", switches={"head": head}, epochs=1)
-    run(settings, digits, tmp_path)
+    monkeypatch.setattr(LBGAT, "loss", spy)
+    settings = config("lbgat", epochs=1)
+    run(replace(settings, network=replace(settings.network, head=head)), digits, tmp_path)
     student, teacher = seen[0]
     weights = [name for name in student if name.startswith("head") or "conv" in name]
     assert len(weights) >= 3
@@ -412,7 +412,7 @@ def test_resumed_training_ends_with_the_same_bits(name, options, epoch, digits, 
 
 
 STEPWISE = [
-    ("ldat", {"epochs": 2}, {"attack_optimizer": "adam"}),
+    ("ldat", {"epochs": 2}, {"optimizer": "adam"}),
     ("lbgat", {"epochs": 2, "ema_decay": 0.99}, {}),
     ("trades", {"epochs": 2, "padding": 2, "flip": True}, {}),
 ]
@@ -557,16 +557,16 @@ def test_best_of_before_the_interruption_stays(digits, tmp_path):
 
 def test_interruption_within_an_epoch(digits, tmp_path, monkeypatch):
     whole = run(config(), digits, tmp_path / "whole")
-    calls, loss = [], defences.standard_loss
+    calls, loss = [], Standard.loss
 
-    def fails_in_the_fifth_step(*arguments):
+    def fails_in_the_fifth_step(*arguments, **options):
         calls.append(1)
         if len(calls) == 5:
             raise Interrupted
-        return loss(*arguments)
+        return loss(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(defences, "standard_loss", fails_in_the_fifth_step)
+        patch.setattr(Standard, "loss", fails_in_the_fifth_step)
         with pytest.raises(Interrupted):
             run(config(), digits, tmp_path)
     assert len(read_log(tmp_path / "net.jsonl")) == 1
