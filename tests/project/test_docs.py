@@ -21,7 +21,7 @@ from tiny import PROJECT, TINY
 import ldatlib
 from ldatlib import __main__ as ldat
 from ldatlib.errors import UserError
-from ldatlib.study import profiles, run
+from ldatlib.study import plugins, profiles, run
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.settings import parse_assignments
 
@@ -41,6 +41,13 @@ README, MAP, CHANGELOG = PAGES[0], PROJECT / "docs" / "map.md", PAGES[2]
 # Written by a run, fetched, or made by an environment: not part of the project.
 ELSEWHERE = ("runs/", "data/downloads", ".venv")
 SKIP = "<!-- test: skip, "
+
+
+@pytest.fixture(autouse=True)
+def unloaded():
+    """What a page loads, other tests do not see."""
+    yield
+    plugins.forget()
 
 
 def named(pages):
@@ -290,9 +297,7 @@ def test_commands_of_the_runner_parse(page):
 def test_commands_of_ldat_parse(page):
     for words in commands(present(page)):
         rest = arguments_after(words, "ldat", "python -m ldatlib")
-        if rest is None or placeholder(rest):
-            continue
-        if len(rest) == 1 and rest[0] in ("train", "evaluate", "clean"):
+        if not rest or placeholder(rest) or rest in (["train"], ["evaluate"], ["clean"]):
             continue
         options = parsed(ldat.parser().parse_args, rest)
         check_settings(options)
@@ -334,7 +339,7 @@ def small_world(tmp_path, monkeypatch):
                 save_image(torch.rand(3, 32, 32), folder / f"{index}.png")
     (tmp_path / "docs").symlink_to(PROJECT / "docs")
     monkeypatch.chdir(tmp_path)
-    demo = replace(profiles.PROFILES["demo"], **TINY)
+    demo = replace(profiles.PROFILES["demo"], **TINY | {"test_size": 20, "depth": 4, "width": 4})
     monkeypatch.setitem(profiles.PROFILES, "demo", demo)
     monkeypatch.setattr(run, "home", lambda: tmp_path)
 
@@ -352,7 +357,6 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setattr(ldatlib, "train", train, raising=False)
     monkeypatch.setattr(ldatlib, "load_dataset", load_dataset, raising=False)
     monkeypatch.setattr(run.schedule, "default_processes", lambda: 1)
-    return tmp_path
 
 
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
