@@ -343,10 +343,7 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setitem(profiles.PROFILES, "demo", demo)
     monkeypatch.setattr(run, "home", lambda: tmp_path)
 
-    from ldatlib.data import dataset
-    from ldatlib.training import trainer
-
-    true_train, true_load = trainer.train, dataset.load_dataset
+    true_train, true_load = ldatlib.train, ldatlib.load_dataset
 
     def train(config, data, *arguments, **options):
         return true_train(replace(config, epochs=1, val_limit=4), data, *arguments, **options)
@@ -354,8 +351,8 @@ def small_world(tmp_path, monkeypatch):
     def load_dataset(*arguments, **options):
         return true_load(*arguments, **{**options, "val_size": min(options["val_size"], 8)})
 
-    monkeypatch.setattr(ldatlib, "train", train, raising=False)
-    monkeypatch.setattr(ldatlib, "load_dataset", load_dataset, raising=False)
+    monkeypatch.setattr(ldatlib, "train", train)
+    monkeypatch.setattr(ldatlib, "load_dataset", load_dataset)
     monkeypatch.setattr(run.schedule, "default_processes", lambda: 1)
 
 
