@@ -170,6 +170,12 @@ def test_paths_exist(page):
 
 
 @named(PAGES)
+def test_no_file_is_named_by_its_key(page):
+    """A key changes with whatever it stands for: pages go through a run instead."""
+    assert not re.findall(r"\w+-s\d+-[0-9a-f]{10}\b", page.read_text())
+
+
+@named(PAGES)
 def test_notebooks_exist(page):
     known = {path.name[:2] for path in runner.notebooks()}
     listed = re.findall(r"[Nn]otebooks? ((?:`\d\d`(?:,| and)? ?)+)", prose(page.read_text()))
@@ -363,8 +369,9 @@ def test_the_pages_with_python_are_found():
     assert {"README.md", "library.md", "plugins.md"} <= {page.name for page in WITH_PYTHON}
 
 
+@pytest.mark.slow
 @named(WITH_PYTHON)
-def test_python_blocks_run(page, small_world, capsys):
+def test_python_blocks_run(page, small_world):
     text, namespace = page.read_text(), {}
     for kind, body, skipped in blocks(text):
         if kind != "python" or skipped:
