@@ -1,4 +1,4 @@
-"""Write the published results of cifar10-small into README and docs, from the records alone.
+"""Write the published results of cifar10-small into docs, from the records alone.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-PAGES = ("README.md", "docs/cifar10.md", "docs/regularizer.md")
+PAGES = ("docs/cifar10.md", "docs/regularizer.md")
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
 # What the study of the likelihood term is made from.
