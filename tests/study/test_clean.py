@@ -40,11 +40,12 @@ def test_what_other_settings_left_is_unused(run):
 def test_shards_and_interrupted_attacks_belong_to_their_result(run):
     training = run.trainings()[0]
     stem = run.checkpoint_path(training).name.removesuffix(".safetensors")
+    attacked = run.jobs_of("whitebox", [training])[0].path.stem
     kept = [
         run.root / "checkpoints" / f"{stem}-00001-of-00002.safetensors",
         run.root
         / "partial"
-        / f"{run.jobs_of('whitebox', [training])[0].path.stem}.l2_cw.safetensors",
+        / f"{attacked}.l2_cw.safetensors",
     ]
     left = [
         run.root / "checkpoints" / "ldat-s0-0123456789-00001-of-00002.safetensors",

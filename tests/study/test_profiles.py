@@ -141,7 +141,7 @@ def test_unknown_profile_lists_the_known():
 
 
 def test_folder_needs_its_path():
-    with pytest.raises(UserError, match="profile folder needs a folder.*data_root"):
+    with pytest.raises(UserError, match="profile folder needs its data.*data_root"):
         load_profile("folder")
     with pytest.raises(UserError, match="data_root"):
         load_profile("demo", {"dataset": "folder"})
