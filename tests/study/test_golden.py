@@ -21,7 +21,7 @@ TRAININGS = {
     }
 }
 EVALUATED = TINY | {
-    "epochs": 4,
+    "epochs": 8,
     "attack_steps": 3,
     "steps": 5,
     "eval_images": 60,
@@ -32,7 +32,8 @@ EVALUATED = TINY | {
     "masking_restarts": 1,
     "masking_queries": 30,
     "adaptive_steps": 3,
-    "eps_l2": 0.5,
+    "eps_l2": 0.3,
+    "eps_linf": 0.08,
 }
 # How a kind's record is told by one share, of how many images.
 SHARES = {
@@ -42,15 +43,28 @@ SHARES = {
     "validation": lambda r: r.attacks["l2_pgd"].robust_accuracy.value,
     "sweep_eps": lambda r: r.points[-1].robust_accuracy.value,
     "sweep_steps": lambda r: r.points[-1].robust_accuracy.value,
-    "transfer": lambda r: r.targets["standard-s0"]["linf_pgd"].value,
-    "features": lambda r: r.numbers["probe"],
+    "transfer": lambda r: r.targets["ldat-s0"]["linf_pgd"].value,
+    "features": lambda r: r.numbers.probe,
     "detection": lambda r: r.scores["posterior"].sets["l2_pgd"].right.count("1") / 60,
     "autoattack": lambda r: r.norms["l2"].robust_accuracy.value,
     "masking": lambda r: r.norms["l2"].pgd.value,
     "adaptive": lambda r: r.half_budget["l2"].robust_accuracy.value,
 }
-# Kind -> NUMERICS -> that share of the tiny LDAT.
-GOLDEN = {}
+# Kind -> NUMERICS -> that share of the tiny PGD-AT network.
+GOLDEN = {
+    "whitebox": {1: 0.4333},
+    "worst_case": {1: 0.4333},
+    "basic": {1: 0.6},
+    "validation": {1: 0.5333},
+    "sweep_eps": {1: 0.4833},
+    "sweep_steps": {1: 0.6333},
+    "transfer": {1: 0.5167},
+    "features": {1: 0.65},
+    "detection": {1: 0.6},
+    "autoattack": {1: 0.35},
+    "masking": {1: 0.6},
+    "adaptive": {1: 0.5},
+}
 
 
 @pytest.mark.parametrize("defence", ["standard", "trades", "ldat"])
@@ -73,5 +87,5 @@ def test_every_kind_has_a_stored_figure():
 
 @pytest.mark.parametrize("kind", SHARES)
 def test_a_tiny_evaluation_gives_the_stored_figure(run, kind):
-    (record,) = run.records(kind, [run.training("ldat")], silent)
-    assert SHARES[kind](record) == pytest.approx(GOLDEN[kind][keys.NUMERICS[kind]], abs=0.12)
+    (record,) = run.records(kind, [run.training("standard")], silent)
+    assert SHARES[kind](record) == pytest.approx(GOLDEN[kind][keys.NUMERICS[kind]], abs=0.1)

@@ -51,7 +51,7 @@ def test_workers_know_it_and_records_say_it(tmp_path):
     settings = SMALL | {"plugins": (str(EXAMPLE),), "defences": ("natural", *plugin.defences)}
     run = open_run("demo", settings, tmp_path, jobs=2)
     natural, mine = run.records("train", run.trainings(), say=silent)
-    assert natural["plugin"] is None and mine["plugin"] == plugin.sha256
+    assert natural.plugin is None and mine.plugin == plugin.sha256
     assert (tmp_path / "plugins" / f"{plugin.sha256[:10]}-{EXAMPLE.name}").is_file()
 
 
