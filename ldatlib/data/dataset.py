@@ -8,6 +8,7 @@ How pictures of different sizes become one: ``ldatlib.data.pictures``.
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldatlib.data.pictures import list_folder, read_pictures
+from ldatlib.data.listing import list_pictures, shown
+from ldatlib.data.pictures import read_pictures
 from ldatlib.errors import MissingDataError, UserError
 from ldatlib.files import read_json
 
@@ -110,6 +112,10 @@ class Dataset:
             fingerprint=_fingerprint(class_names, images, labels),
         )
 
+    def with_flip(self, flip: bool | None) -> "Dataset":
+        """The same images, which training may mirror or not; ``None`` leaves it as it is."""
+        return self if flip is None else replace(self, flip=flip)
+
     def to(self, device: torch.device | str) -> "Dataset":
         return replace(
             self,
@@ -156,6 +162,7 @@ def load_dataset(
     title: str | None = None,
     cache: str | Path | None = None,
     download: bool = True,
+    flip: bool | None = None,
 ) -> Dataset:
     """Load a data set into memory.
 
@@ -173,6 +180,8 @@ def load_dataset(
     title : what the records and figures call the data; a folder's own name unless said.
     cache : where the decoded pixels of a large folder are kept; ``None`` decodes every time.
     download : whether CIFAR's archive may be fetched.
+    flip : whether a mirrored image keeps its class, so that training may mirror it; ``None``: as
+        the data set has it, no for digits, yes for the others.
 
     Raises
     ------
@@ -182,6 +191,19 @@ def load_dataset(
         archive with a wrong checksum.
     """
     sizes = (val_size, train_size, test_size)
+    where = None if root is None else os.path.expanduser(root)
+    return _by_name(name, where, image_size, sizes, title, cache, download).with_flip(flip)
+
+
+def _by_name(
+    name: str,
+    root: str | None,
+    image_size: int | None,
+    sizes: tuple[int, int | None, int | None],
+    title: str | None,
+    cache: str | Path | None,
+    download: bool,
+) -> Dataset:
     if name == "digits":
         if root is not None or image_size is not None:
             raise UserError("digits has no folder and no image size to choose; drop those options")
@@ -354,13 +376,8 @@ def _load_folder(
 ) -> Dataset:
     if image_size is not None and image_size < 8:
         raise UserError(f"image_size must be at least 8 pixels, not {image_size}")
-    listing = {split: list_folder(root / split) for split in ("train", "test")}
+    listing = list_pictures(root)
     class_names = tuple(sorted(listing["train"]))
-    if len(class_names) < 2:
-        raise UserError(f"{root / 'train'} has one class, {class_names[0]!r}; at least 2 needed")
-    differing = sorted(set(listing["train"]) ^ set(listing["test"]))
-    if differing:
-        raise UserError(f"classes differ between train and test under {root}: {differing[0]!r}")
     paths = {s: [p for c in class_names for p in listing[s][c]] for s in listing}
     pixels = read_pictures(paths, root, image_size, cache)
     splits = []
@@ -370,7 +387,7 @@ def _load_folder(
         splits.append((pixels[split][order], torch.tensor(labels)[order]))
     train, test = splits
     _check_test_size(test_size, test[1])
-    title = title or root.resolve().name
+    title = title or shown(root.resolve().name)
     sizes = (val_size, train_size, test_size)
     return _assemble("folder", title, class_names, train, test, *sizes, flip=True)
 
