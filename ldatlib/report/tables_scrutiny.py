@@ -14,7 +14,7 @@ from ldatlib.defences import TITLES
 from ldatlib.evaluation import detection, masking
 from ldatlib.evaluation.robustness import from_bits, share
 from ldatlib.report.tables import NORMS, column_title
-from ldatlib.study.scrutiny_jobs import missed
+from ldatlib.study.kinds.detector import missed
 
 THRESHOLDS = {"paper": "0.6 (paper)", "accept_95": "95% frozen", "accept_99": "99% frozen"}
 

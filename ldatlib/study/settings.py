@@ -154,7 +154,7 @@ def parse_value(name: str, value: object) -> object:
         parts = value.split(",") if isinstance(value, str) else value
         parts = parts if isinstance(parts, (list, tuple)) else [parts]
         result = tuple(_element(name, part, element, spec.metadata) for part in parts)
-        if not result:
+        if not result and getattr(Profile, name):
             raise UserError(f"{name} needs at least one value")
         if len(set(result)) < len(result):
             raise UserError(f"{name} names something twice: {', '.join(map(str, result))}")

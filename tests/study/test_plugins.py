@@ -81,7 +81,7 @@ def test_the_source_is_part_of_the_key(tmp_path):
         ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError"),
         ("def broken(:\n", "SyntaxError"),
         ("raise SystemExit(0)\n", "line 1: SystemExit"),
-        (EXAMPLE.read_text().replace("\"smoothed\"", "\"ldat\"") if EXAMPLE.is_file() else "", "ldat"),
+        (EXAMPLE.read_text().replace('"label_smoothing"', '"ldat"'), "there is another defence"),
     ],
     ids=["missing", "nothing", "import", "syntax", "exit", "clash"],
 )

@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 
 from ldatlib.errors import UserError
-from ldatlib.study.profiles import PROFILES, Profile, load_profile, parse_assignments, parse_value
+from ldatlib.study.profiles import PROFILES, load_profile
+from ldatlib.study.settings import Profile, parse_assignments, parse_value
 
 SETTABLE = [field.name for field in fields(Profile) if field.name not in ("name", "title")]
 
