@@ -91,9 +91,7 @@ def run(options: argparse.Namespace) -> int:
         # The notebooks run in a folder of their own, and the originals may change meanwhile.
         overrides["plugins"] = [str(copy.resolve()) for copy in copies]
     if old := session.passed_over():
-        print(
-            f"{old} records of an earlier numerics version are passed over (see `ldat clean`)"
-        )
+        print(f"{old} records of an earlier numerics version are passed over (see `ldat clean`)")
     parameters = {
         "profile": options.profile,
         "overrides": overrides,

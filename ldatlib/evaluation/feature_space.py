@@ -51,11 +51,6 @@ def cloud(model: Classifier, saved: dict[str, Tensor], attack: str, limit: int) 
     return Cloud(natural, adversarial, saved["y"][:limit].numpy())
 
 
-def embedding(record: dict) -> Cloud:
-    """The two-dimensional picture that a record of kind ``features`` holds."""
-    return Cloud(**{name: np.array(values) for name, values in record["embedding"].items()})
-
-
 def collapsed(points: Cloud) -> bool:
     """Whether all features lie in one point, as far as float32 can tell.
 

@@ -13,6 +13,7 @@ from ldatlib import files
 from ldatlib.errors import OutOfTime, UserError
 from ldatlib.execution import default_device, full_precision
 from ldatlib.files import write_json
+from ldatlib.study import records
 from ldatlib.study.kinds import KINDS, Kind
 from ldatlib.study.provenance import provenance
 from ldatlib.study.trainings import Training
@@ -141,6 +142,7 @@ def work(ws: Workspace, job: Job, threads: int | None) -> tuple[Job, str | None]
         return job, str(stop)
     body = {"seconds": round(time.perf_counter() - started, 2), **body}
     content = {**kind.header(ws, job.training), **body, "provenance": provenance(device)}
+    records.check(job.kind, content)
     write_json(job.path, content)
     ws.partial(job.path).clear()
     return job, None

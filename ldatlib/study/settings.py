@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from ldatlib.attacks import NORMS
-from ldatlib.data.dataset import DATASETS
+from ldatlib.data import DATASETS
 from ldatlib.defences.registry import defence_names
 from ldatlib.errors import UserError
 from ldatlib.execution import COMPILE, PRECISIONS

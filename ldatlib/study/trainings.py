@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ldatlib.data.dataset import Dataset
+from ldatlib.data import Dataset
 from ldatlib.defences import PGD, TITLES, NoAdversary, make_defence
 from ldatlib.errors import UserError
 from ldatlib.models import NetworkConfig

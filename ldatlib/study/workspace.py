@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldatlib.data.dataset import CIFAR, Dataset, load_dataset, outline
+from ldatlib.data import CIFAR, Dataset, load_dataset, outline
 from ldatlib.errors import MissingDataError
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device, place

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldatlib.data.dataset import load_dataset
 from ldatlib.data.listing import ENDINGS, list_pictures, shown
+from ldatlib.data.load import load_dataset
 from ldatlib.errors import UserError
 
 

@@ -17,13 +17,11 @@ from PIL import Image, ImageMode
 from tiny import PROJECT
 
 from ldatlib.data import pictures
-from ldatlib.data.dataset import load_dataset
 from ldatlib.data.listing import ENDINGS
+from ldatlib.data.load import load_dataset
 from ldatlib.data.modes import RULES, Refused, flatten, is_grey, rule_of
 from ldatlib.data.pictures import read_pictures
 from ldatlib.errors import UserError
-
-SIDE = 4
 
 
 def read(*paths, image_size=None):

@@ -42,7 +42,9 @@ def test_shards_and_interrupted_attacks_belong_to_their_result(run):
     stem = run.checkpoint_path(training).name.removesuffix(".safetensors")
     kept = [
         run.root / "checkpoints" / f"{stem}-00001-of-00002.safetensors",
-        run.root / "partial" / f"{run.jobs_of('whitebox', [training])[0].path.stem}.l2_cw.safetensors",
+        run.root
+        / "partial"
+        / f"{run.jobs_of('whitebox', [training])[0].path.stem}.l2_cw.safetensors",
     ]
     left = [
         run.root / "checkpoints" / "ldat-s0-0123456789-00001-of-00002.safetensors",

@@ -32,7 +32,7 @@ GOLDEN = {
 def test_a_tiny_training_gives_the_stored_figures(defence, tmp_path):
     run = open_run("demo", TINY, tmp_path, jobs=1)
     training = run.training(defence)
-    last = run.records("train", [training], say=lambda line: None)[0]["last"]
+    last = run.records("train", [training], say=lambda line: None)[0].last
     loss, norm = GOLDEN[records.NUMERICS][defence]
     assert last["loss"] == pytest.approx(loss, rel=2e-3)
     assert last["perturbation_norm"] == pytest.approx(norm, rel=2e-3)

@@ -69,7 +69,13 @@ def test_the_source_is_part_of_the_key(tmp_path):
     path.write_text(path.read_text() + "# changed\n")
     second = keys()
     assert {name for name in first if first[name] != second[name]} == set(first) - {
-        "natural", "standard", "l2_at", "trades", "mart", "lbgat", "ldat"
+        "natural",
+        "standard",
+        "l2_at",
+        "trades",
+        "mart",
+        "lbgat",
+        "ldat",
     }
 
 

@@ -7,7 +7,7 @@ import torch
 from tiny import TINY, silent
 
 from ldatlib import open_run
-from ldatlib.data.dataset import DESCRIPTION, load_dataset
+from ldatlib.data import DESCRIPTION, load_dataset
 from ldatlib.errors import MissingDataError, UserError
 from ldatlib.files import exists
 from ldatlib.study import published

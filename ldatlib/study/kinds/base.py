@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from ldatlib.files import read_json
-from ldatlib.study import keys, plugins
+from ldatlib.study import keys, plugins, records
+from ldatlib.study.records import Record
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace
 
@@ -30,7 +30,7 @@ class Kind(ABC):
         """The body of the record, ready for JSON. Raises ``OutOfTime`` at the deadline."""
 
     @abstractmethod
-    def line(self, record, training: Training) -> str:
+    def line(self, record: Any, training: Training) -> str:
         """One line that announces a finished record."""
 
     @abstractmethod
@@ -81,9 +81,13 @@ class Kind(ABC):
         """Where the record is."""
         return ws.file("records", self.name, training.label, self.key(ws, training))
 
-    def read(self, ws: Workspace, training: Training) -> dict:
-        """The record. Raises ``UserError`` where it is missing, cut, altered or foreign."""
-        return read_json(self.path(ws, training))
+    def read(self, ws: Workspace, training: Training) -> Any:
+        """The record, of this kind's structure in ``records.RECORDS``.
+
+        Raises ``UserError`` where it is missing, cut, altered, foreign or of an older shape.
+        """
+        shape: type[Record] = records.RECORDS[self.name]
+        return records.read(self.path(ws, training), shape)
 
     def header(self, ws: Workspace, training: Training) -> dict:
         """What every record begins with."""

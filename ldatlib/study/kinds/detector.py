@@ -17,10 +17,10 @@ def scored(values: Tensor, right: Tensor) -> dict:
     return {"score": [round(v, 6) for v in values.tolist()], "right": to_bits(right)}
 
 
-def missed(entry: dict, cut: float, count: int | None = None) -> Tensor:
+def missed(score: list[float], right: str, cut: float, count: int | None = None) -> Tensor:
     """Wrong and accepted, bool [N], of a set of scores and verdicts; of its first ``count``."""
-    scores = torch.tensor(entry["score"], dtype=torch.float64)
-    return ((scores >= cut) & ~from_bits(entry["right"]))[:count]
+    scores = torch.tensor(score, dtype=torch.float64)
+    return ((scores >= cut) & ~from_bits(right))[:count]
 
 
 class Detection(Kind):
@@ -54,8 +54,8 @@ class Detection(Kind):
         return {"scores": scores, "images": len(y)}
 
     def line(self, record, training):
-        scores = ", ".join(record["scores"])
-        return f"scored {training.label}: {scores} of {record['images']} images a set"
+        scores = ", ".join(record.scores)
+        return f"scored {training.label}: {scores} of {record.images} images a set"
 
     def settings(self, ws):
         return {}
@@ -77,14 +77,14 @@ class Adaptive(Kind):
     def compute(self, ws, training, device):
         model, p = ws.model(training), ws.profile
         ordinary = DETECTION.read(ws, training)
-        count = min(scrutiny.images_of(ws), ordinary["images"])
+        count = min(scrutiny.images_of(ws), ordinary.images)
         x, y = ws.test_images(count, device)
         tensors, entries, checks, half = {}, {}, [], {}
         for norm in p.scrutiny_norms:
             eps = scrutiny.budgets(p)[norm]
             entries[norm] = {}
-            for score, stored in ordinary["scores"].items():
-                cuts = {k: v for k, v in stored["thresholds"].items() if v is not None}
+            for score, stored in ordinary.scores.items():
+                cuts = {k: v for k, v in stored.thresholds.items() if v is not None}
                 found = adaptive.adaptive_attack(
                     model,
                     x,
@@ -105,7 +105,7 @@ class Adaptive(Kind):
                     tensors[key] = x_adv
                     checks.append(robustness.inside_ball(x, x_adv, eps, norm, key))
                     checks.append(robustness.finite_logits(model, x_adv, key))
-                    checks.append(_at_least_ordinary(entry, cut, stored["sets"], norm, count, key))
+                    checks.append(_at_least_ordinary(entry, cut, stored.sets, norm, count, key))
             checks.append(_nothing(model, x, y, norm))
             half[norm], more = _half_budget(p, model, x, y, norm)
             checks += more
@@ -114,9 +114,8 @@ class Adaptive(Kind):
         saved, _ = load_tensors(path)
         for key, images in saved.items():
             norm, score, name = key.split(" ")
-            entry = entries[norm][score][name]
             again = _scored(model, images.to(device).flip(0), y.flip(0), score)
-            checks.append(_rescored(entry, again, entry["cut"], key))
+            checks.append(_rescored(entries[norm][score][name], again, key))
         return {
             "norms": entries,
             "half_budget": half,
@@ -128,8 +127,8 @@ class Adaptive(Kind):
 
     def line(self, record, training):
         found = [
-            f"{norm} {name} {int(missed(entry, entry['cut']).sum())}"
-            for norm, scores in record["norms"].items()
+            f"{norm} {name} {int(missed(entry.score, entry.right, entry.cut).sum())}"
+            for norm, scores in record.norms.items()
             for name, entry in scores["posterior"].items()
         ]
         said = ", ".join(found)
@@ -172,7 +171,8 @@ def _nothing(model, x: Tensor, y: Tensor, norm: str) -> dict:
     """A budget of 0 finds the images that are wrong and accepted as they are, and no other."""
     cut, ball = detection.PAPER_THRESHOLD, {"eps": 0.0, "norm": norm, "num_steps": 1}
     (still,) = adaptive.adaptive_attack(model, x, y, score="posterior", thresholds=[cut], **ball)
-    found, clean = (missed(_scored(model, images, y, "posterior"), cut) for images in (still, x))
+    seen = [_scored(model, images, y, "posterior") for images in (still, x)]
+    found, clean = (missed(**entry, cut=cut) for entry in seen)
     return {
         "name": f"{norm}: a budget of 0 gives the clean outcome",
         "passed": torch.equal(found, clean),
@@ -186,8 +186,9 @@ def _scored(model, images: Tensor, y: Tensor, score: str) -> dict:
 
 
 def _at_least_ordinary(entry, cut, sets, norm, count, key) -> dict:
-    own = int(missed(entry, cut).sum())
-    best = max(int(missed(s, cut, count).sum()) for n, s in sets.items() if n.startswith(norm))
+    own = int(missed(**entry, cut=cut).sum())
+    of_norm = [found for name, found in sets.items() if name.startswith(norm)]
+    best = max(int(missed(found.score, found.right, cut, count).sum()) for found in of_norm)
     return {
         "name": f"{key}: the adaptive attack misses no less than the best ordinary one",
         "passed": own >= best,
@@ -195,8 +196,9 @@ def _at_least_ordinary(entry, cut, sets, norm, count, key) -> dict:
     }
 
 
-def _rescored(entry: dict, again: dict, cut: float, key: str) -> dict:
-    same = float((missed(entry, cut) == missed(again, cut).flip(0)).double().mean())
+def _rescored(entry: dict, again: dict, key: str) -> dict:
+    turned = missed(**again, cut=entry["cut"]).flip(0)
+    same = float((missed(**entry) == turned).double().mean())
     return {
         "name": f"{key}: the saved images, in another order, are judged alike",
         "passed": same >= robustness.BATCH_AGREEMENT,

@@ -28,7 +28,7 @@ class Features(Kind):
         }
 
     def line(self, record, training):
-        return f"measured the features of {record['images']} images of {training.label}"
+        return f"measured the features of {record.images} images of {training.label}"
 
     def settings(self, ws):
         return {

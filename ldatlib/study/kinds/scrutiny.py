@@ -85,10 +85,10 @@ class AutoAttack(Kind):
         }
 
     def line(self, record, training):
-        norms = record["norms"]
-        left = ", ".join(f"{n} {r['robust_accuracy']['value']:.1%}" for n, r in norms.items())
+        norms = record.norms
+        left = ", ".join(f"{n} {r.robust_accuracy.value:.1%}" for n, r in norms.items())
         return (
-            f"AutoAttack on {training.label} leaves {left} in {record['seconds']:.0f} s"
+            f"AutoAttack on {training.label} leaves {left} in {record.seconds:.0f} s"
             f"{verdict(record)}"
         )
 
@@ -153,8 +153,8 @@ class Masking(Kind):
         networks = {a.label: ws.model(a) for a in siblings(ws, training)}
         norms = {}
         for norm, eps in _eps(ws.profile).items():
-            columns = [c for k, c in reported["attacks"].items() if k.startswith(norm)]
-            right = torch.stack([from_bits(column["right"]) for column in columns]).all(0)
+            columns = [c for k, c in reported.attacks.items() if k.startswith(norm)]
+            right = torch.stack([from_bits(column.right) for column in columns]).all(0)
             x_seen, y_seen, right = x[: len(right)], y[: len(right)], right[: len(x)]
             norms[norm] = examine(
                 model,
@@ -169,15 +169,15 @@ class Masking(Kind):
         checks = [check for record in norms.values() for check in record.pop("self_checks")]
         return {
             "norms": norms,
-            "images": min(len(x), len(from_bits(reported["clean_right"]))),
+            "images": min(len(x), len(from_bits(reported.clean_right))),
             "self_checks": checks,
             "ok": all(check["passed"] for check in checks),
         }
 
     def line(self, record, training):
-        alarms = {norm: found["alarms"] for norm, found in record["norms"].items()}
+        alarms = {norm: found.alarms for norm, found in record.norms.items()}
         said = "; ".join(f"{n}: {', '.join(names) or 'no alarm'}" for n, names in alarms.items())
-        return f"tested {training.label} for masking, {said}, in {record['seconds']:.0f} s"
+        return f"tested {training.label} for masking, {said}, in {record.seconds:.0f} s"
 
     def settings(self, ws):
         effort = _effort(ws.profile)

@@ -35,7 +35,7 @@ class _Sweep(Kind):
         return {"points": points, "ok": all(point["ok"] for point in points)}
 
     def line(self, record, training):
-        return f"swept {training.label} over {self.over} in {record['seconds']:.0f} s"
+        return f"swept {training.label} over {self.over} in {record.seconds:.0f} s"
 
     def settings(self, ws):
         p = ws.profile

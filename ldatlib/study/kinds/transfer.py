@@ -41,8 +41,8 @@ class Transfer(Kind):
         return {"source_accuracy": robustness.share(clean), "targets": targets}
 
     def line(self, record, training):
-        shown = len(record["targets"])
-        return f"transferred from {training.label} to {shown} networks in {record['seconds']:.0f} s"
+        shown = len(record.targets)
+        return f"transferred from {training.label} to {shown} networks in {record.seconds:.0f} s"
 
     def settings(self, ws):
         return {

@@ -1,12 +1,14 @@
-"""Figures of the likelihood term, in notebook 05. They take logs and tables, never a run."""
+"""The likelihood term: what it does over epochs, and what the small model says of it."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ldatlib.report import likelihood_model as regularizer
-from ldatlib.report.figures import _axes
+from ldatlib.report.figures.look import legend_below, panels
+from ldatlib.report.likelihood_model import half_squared_distance
 
 _PANELS = {
     "val_clean_accuracy": "validation: natural accuracy (%)",
@@ -18,9 +20,9 @@ _PANELS = {
 }
 
 
-def over_epochs(logs: dict[str, list[dict]]) -> Figure:
-    """Accuracies and where the features lie, on validation images, epoch by epoch: training -> log."""
-    figure, axes = _axes(2, 3, 11, 5.8)
+def likelihood_over_epochs(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Accuracies and where the features lie on validation images, over epochs; name -> log."""
+    figure, axes = panels(2, 3, 11, 5.8)
     colours = sns.color_palette("colorblind", len(logs))
     for axis, (key, title) in zip(axes.flat, _PANELS.items(), strict=True):
         percent = 100 if key.endswith("accuracy") else 1
@@ -32,16 +34,16 @@ def over_epochs(logs: dict[str, list[dict]]) -> Figure:
             )
         # From a spread that collapses to one that nothing holds: factors, not differences.
         axis.set(title=title, xlabel="epoch", yscale="linear" if percent > 1 else "log")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
+    legend_below(figure, axes[0][0], min(len(logs), 5))
     return figure
 
 
-def predicted(
-    table: pd.DataFrame, weights: dict[str, float], num_classes: int, margin: float
+def small_model(
+    table: pd.DataFrame, weights: Mapping[str, float], num_classes: int, margin: float
 ) -> Figure:
-    """The small model against the trainings of ``regularizer.study``; training -> weight in the last epoch.
+    """The small model against the trainings of ``tables.likelihood_study``.
 
+    ``weights``: name of a training -> weight of the likelihood term in its last epoch;
     ``margin``: that of all the trainings.
 
     Left: the own squared distance that the model predicts from a training's separation and weight,
@@ -49,12 +51,12 @@ def predicted(
     says that everything falls into one point.
     """
     shown = table[table.training.map(weights) > 0]
-    figure, (axes,) = _axes(1, 2, 10, 4.4)
+    figure, (axes,) = panels(1, 2, 10, 4.4)
     colours = sns.color_palette("husl", len(shown))
     ends = []
     for (_, row), shade in zip(shown.iterrows(), colours, strict=True):
         weight = weights[row.training]
-        expected = regularizer.half_squared_distance(row.separation, weight, num_classes, margin)
+        expected = half_squared_distance(row.separation, weight, num_classes, margin)
         ends += [expected, row.val_own_centroid]
         axes[0].plot(expected, row.val_own_centroid, "o", color=shade, label=row.training)
         axes[1].plot(weight, row.separation, "o", color=shade)
