@@ -151,6 +151,10 @@ class Dataset:
             fingerprint=fingerprint(class_names, images, labels),
         )
 
+    def with_flip(self, flip: bool | None) -> "Dataset":
+        """The same images, which training may mirror or not; ``None`` leaves it as it is."""
+        return self if flip is None else replace(self, flip=flip)
+
     def to(self, device: torch.device | str) -> "Dataset":
         return replace(
             self,

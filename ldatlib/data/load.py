@@ -1,5 +1,6 @@
 """Data sets by name."""
 
+import os
 from pathlib import Path
 
 from ldatlib.data.cifar import CIFAR, load_cifar
@@ -31,6 +32,7 @@ def load_dataset(
     title: str | None = None,
     cache: str | Path | None = None,
     download: bool = True,
+    flip: bool | None = None,
 ) -> Dataset:
     """Load a data set into memory.
 
@@ -51,6 +53,8 @@ def load_dataset(
     title : what the records and figures call the data; a folder's or file's own name unless said.
     cache : where the decoded pixels of a large folder are kept; ``None`` decodes every time.
     download : whether CIFAR's archive may be fetched.
+    flip : whether a mirrored image keeps its class, so that training may mirror it; ``None``: as
+        the data set has it, which is yes for folders and CIFAR, no for digits and arrays.
 
     Raises
     ------
@@ -68,6 +72,19 @@ def load_dataset(
         raise UserError(f"{_NEEDS[name]}: --set data_root=PATH")
     if name != "folder" and image_size is not None:
         raise UserError(f"{name} has images of one size; drop image_size")
+    where = None if root is None else os.path.expanduser(root)
+    return _by_name(name, where, image_size, sizes, title, cache, download).with_flip(flip)
+
+
+def _by_name(
+    name: str,
+    root: str | None,
+    image_size: int | None,
+    sizes: Sizes,
+    title: str | None,
+    cache: str | Path | None,
+    download: bool,
+) -> Dataset:
     if name == "digits":
         return load_digits(sizes)
     if name in CIFAR:

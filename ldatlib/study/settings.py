@@ -45,6 +45,10 @@ class Profile:
     )
     image_size: int | None = _number(None, 8, 512, "side of the images of a folder")
     data_title: str | None = field(default=None, metadata={"about": "name of the data in records"})
+    flip: bool | None = field(
+        default=None,
+        metadata={"about": "whether training mirrors images; empty: as the data set has it"},
+    )
     val_size: int = _number(300, 2, 10**6, "validation images, taken out of the training split")
     train_size: int | None = _number(None, 2, 10**6, "training images used; empty: all")
     test_size: int | None = _number(None, 2, 10**6, "test images that are loaded; empty: all")
@@ -158,10 +162,15 @@ def parse_value(name: str, value: object) -> object:
     return _element(name, value, kind, spec.metadata)
 
 
+_TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
 def _element(name: str, value: object, kind: type, limits) -> object:
     try:
         if kind is str:
             parsed = str(value).strip()
+        elif kind is bool:
+            parsed = _TRUTH[str(value).strip().lower()]
         elif isinstance(value, bool):
             raise ValueError
         elif kind is int:
@@ -171,8 +180,8 @@ def _element(name: str, value: object, kind: type, limits) -> object:
         else:
             # Budgets are written as the field writes them: 8/255.
             parsed = float(Fraction(value)) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        word = {int: "a whole number", float: "a number"}[kind]
+    except (TypeError, ValueError, ArithmeticError, KeyError):
+        word = {int: "a whole number", float: "a number", bool: "yes or no"}[kind]
         raise UserError(f"{name} must be {word}, not {value!r}") from None
     if "known" in limits:
         known = limits["known"]() if callable(limits["known"]) else limits["known"]

@@ -137,3 +137,17 @@ def test_a_setting_that_a_defence_does_not_use_is_no_part_of_its_key(run):
     # Algorithm 1 has no L2 budget; plain L2 adversarial training has no radius or beta.
     assert key("ldat", eps_l2=0.5) == key("ldat") != key("ldat", radius=1.0)
     assert key("l2_at", radius=1.0, beta=0.3) == key("l2_at") != key("l2_at", eps_l2=0.5)
+
+
+@pytest.mark.parametrize(("flip", "moved"), [(None, False), ("no", False), ("yes", True)])
+def test_mirroring_as_the_data_has_it_moves_no_key(run, tmp_path, flip, moved):
+    changed = open_run("demo", TINY | {"flip": flip}, tmp_path, jobs=1)
+    assert changed.training("ldat").config.flip is moved  # digits are not mirrored
+    keys_ = [r.training_key(r.training("ldat")) for r in (run, changed)]
+    assert (keys_[0] != keys_[1]) is moved
+
+
+def test_a_plan_without_the_images_mirrors_as_the_profile_says(tmp_path):
+    for flip, expected in ((None, True), ("no", False)):
+        plan = open_run("cifar10", {"flip": flip, "data_root": str(tmp_path)}, tmp_path)
+        assert plan.plan_without_data() and plan.training("ldat").config.flip is expected
