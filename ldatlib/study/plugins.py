@@ -6,9 +6,9 @@ source is part of the key of every training that uses what it registers.
 """
 
 import hashlib
-import importlib.util
 import sys
 import traceback
+import types
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +59,8 @@ def load_source(path: Path, source: bytes) -> Plugin:
     before = set(registry.defence_names()), set(models.network_names())
     # A name of its own: two plug-ins of one file name do not meet, and none hides a library.
     name = f"ldat_plugin_{sha256[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
     # Its dataclasses look their module up here.
     sys.modules[name] = module
     try:
