@@ -14,6 +14,8 @@ from ldatlib.study import settings
 from ldatlib.study.run import open_run
 from ldatlib.training.checkpoint import load_model
 
+pytestmark = pytest.mark.slow
+
 
 def main(name, arguments):
     return command.main([name, *arguments])

@@ -10,6 +10,8 @@ from tiny import TINY, silent
 from ldatlib.study import keys
 from ldatlib.study.run import open_run
 
+pytestmark = pytest.mark.slow
+
 TRAINING = {"depth": 4, "stages": 1, "width": 8, "epochs": 1, "batch_size": 256}
 TRAINING |= {"val_size": 100, "attack_steps": 3}
 # NUMERICS -> defence -> (loss, mean perturbation norm) of the first epoch.

@@ -12,6 +12,8 @@ from ldatlib.errors import MissingDataError, UserError
 from ldatlib.files import exists
 from ldatlib.study import published
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {**TINY, "defences": ("standard", "ldat"), "storage": "half"}
 
 
