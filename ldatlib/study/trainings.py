@@ -56,7 +56,7 @@ class Training:
 
 
 class Trainings:
-    """The trainings of a profile on its data; ``experiments.Run`` computes them."""
+    """The trainings of a profile on its data; ``run.Run`` computes them."""
 
     profile: Profile
     dataset: Dataset

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field, make_dataclass
 
 import pytest
-from tiny import TINY
+from tiny import TINY, silent
 
+from ldatlib.errors import UserError
 from ldatlib.study import keys
 from ldatlib.study.keys import digest, full, minimal
 from ldatlib.study.kinds import KINDS
@@ -45,15 +46,15 @@ KINDS_OF_LDAT = {
     "train": "f59eae7a65",
     "whitebox": "656321736a",
     "worst_case": "c1b40f7f3e",
-    "basic": "d364975f7a",
-    "validation": "01c486c174",
+    "basic": "b872c04084",
+    "validation": "2690112162",
     "sweep_eps": "0454a0c238",
     "sweep_steps": "3658fa866e",
-    "transfer": "63ea9a36c8",
+    "transfer": "3ebe53d6bb",
     "features": "186818df9d",
     "detection": "7f13d9e32f",
     "autoattack": "f3f6269ded",
-    "masking": "1d013a924e",
+    "masking": "6501a27f58",
     "adaptive": "03d9f633b6",
 }
 
@@ -83,6 +84,35 @@ def test_what_is_at_its_default_is_left_out():
     assert minimal(Outer(1, inner=Inner(2))) == {"must": 1, "inner": {"kind": "inner", "value": 2}}
     assert minimal(Outer(1, 0.25, (1, 2))) == {"must": 1, "may": 0.25, "parts": [1, 2]}
     assert minimal({"a": None, "b": [Inner(3)]}) == {"b": [{"kind": "inner", "value": 3}]}
+
+
+def test_a_whole_number_is_a_number():
+    assert digest({"config": Outer(1, may=1)}) == digest({"config": Outer(1, may=1.0)})
+
+
+def test_what_decides_the_numbers_is_in_every_key(run):
+    """Attacks that draw random numbers draw others in other batches."""
+    other = open_run("demo", {**TINY, "eval_batch": 7}, run.root, jobs=1)
+    ldat = run.training("ldat")
+    same = {n for n, kind in KINDS.items() if kind.key(run, ldat) == kind.key(other, ldat)}
+    assert same == {"train"}
+
+
+def test_more_seeds_of_the_others_redo_no_test_for_masking(run):
+    other = open_run("demo", {**TINY, "seeds": 2, "seeded": "standard"}, run.root, jobs=1)
+    ldat = run.training("ldat")
+    assert KINDS["masking"].key(other, ldat) == KINDS["masking"].key(run, ldat)
+
+
+def test_a_record_under_anothers_name_is_refused(run, tmp_path):
+    mine = open_run("demo", TINY | {"epochs": 1, "defences": ("natural",)}, tmp_path, jobs=1)
+    (training,) = mine.trainings()
+    mine.records("basic", [training], silent)
+    other = open_run("demo", dict(TINY, epochs=1, defences=("natural",), steps=3), tmp_path)
+    (source,), (target,) = (r.jobs_of("basic", [training]) for r in (mine, other))
+    target.path.write_bytes(source.path.read_bytes())
+    with pytest.raises(UserError, match="is of the key"):
+        other.records("basic", [training], silent)
 
 
 def test_a_record_shows_what_is_at_its_default_too():
