@@ -225,6 +225,16 @@ def test_a_class_whose_name_is_no_text_is_named(root):
     assert r"train/a\nb has a name" in refusal(root)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["\u0645\u06cc\u200c\u0634\u0648\u062f", "a\xa0b", "$x_1$ <b>", "\U0001f468\u200d\U0001f33e"],
+)
+def test_a_class_may_have_any_text_for_its_name(root, name):
+    for split in ("train", "test"):
+        add(root / split / name / "0.png")
+    assert name in names(root)
+
+
 def test_pictures_whose_names_are_no_text_are_read(root, tmp_path, monkeypatch):
     from ldatlib.data import pictures
 
