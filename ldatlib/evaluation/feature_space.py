@@ -119,7 +119,7 @@ def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[
     return (right / len(labels), *wilson_interval(right, len(labels)))
 
 
-def numbers(points: Cloud, seed: int = 0) -> dict[str, float]:
+def numbers(points: Cloud, seed: int = 0) -> dict[str, float | None]:
     """Everything notebook 06 prints beside the picture; all None where features have collapsed.
 
     Raises ``UserError`` where there are too few images to speak of classes.

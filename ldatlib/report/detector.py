@@ -13,7 +13,7 @@ from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import glossary
 from ldatlib.report.comparisons import share
 from ldatlib.report.words import NO_THRESHOLD, THRESHOLDS
-from ldatlib.study.records import Detection, Scored, Share
+from ldatlib.study.records import Detection, Record, Scored, Share
 
 NORMS = ("linf", "l2")
 
@@ -52,14 +52,14 @@ def missed(entry: Scored, cut: float, count: int | None = None) -> Tensor:
     return ((scores >= cut) & ~right)[:count]
 
 
-def scored(record: Detection, score: str, name: str) -> tuple[Tensor, Tensor]:
+def scored(record: Record, score: str, name: str) -> tuple[Tensor, Tensor]:
     """Scores [N] (float64) and right [N] of one set: ``"val"``, ``"clean"`` or an attack's key.
 
     Raises ``UserError`` where the record is of another kind, or lacks the score or the set.
     """
     if not isinstance(record, Detection):
         kind = getattr(record, "kind", type(record).__name__)
-        raise UserError(f"a detection record is needed, not {kind}; compute it with run.detection")
+        raise UserError(f"a detection record is needed, not {kind}; compute it with run.records")
     if score not in record.scores:
         known = ", ".join(record.scores)
         reason = " (a linear head has no likelihood)" if score == "log_likelihood" else ""

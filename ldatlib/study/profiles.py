@@ -194,6 +194,6 @@ def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profi
         values["defences"] = (*profile.defences, *added)
     profile = replace(profile, plugins=tuple(str(plugin.path) for plugin in loaded), **values)
     # A folder of pictures may stand in for a data set of the same profile.
-    if profile.dataset in ("folder", "published") and profile.data_root is None:
-        raise UserError(f"profile {name} needs a folder: --set data_root=PATH")
+    if profile.dataset in ("folder", "npz", "published") and profile.data_root is None:
+        raise UserError(f"profile {name} needs its data: --set data_root=PATH")
     return profile

@@ -48,7 +48,7 @@ def open_run(
     chosen = load_profile(profile, overrides)
     folder = Path(out).expanduser() if out else home() / "runs" / profile
     if chosen.dataset == "published":
-        published.unpack(Path(chosen.data_root).expanduser(), folder)
+        published.unpack(Path(str(chosen.data_root)).expanduser(), folder)
     return Run(chosen, folder, jobs or schedule.default_processes(), deadline, processes)
 
 

@@ -74,8 +74,8 @@ class Profile:
     storage: str = _choice("full", ("full", "half"), "float32 or float16 in checkpoints")
     shard_mib: int | None = _number(None, 1, 10**6, "checkpoints in files of this many MiB")
 
-    eps_linf: float = _number(8 / 255, 0, 1, "L-inf budget of evaluation and of L-inf defences")
-    eps_l2: float = _number(0.5, 0, 100, "L2 budget of evaluation and of L2-AT")
+    eps_linf: float = _number(8 / 255, 1e-6, 1, "L-inf budget of evaluation and of L-inf defences")
+    eps_l2: float = _number(0.5, 1e-6, 100, "L2 budget of evaluation and of L2-AT")
     radius: float = _number(1.5, 1e-6, 100, "L2 ball of LDAT's training examples")
     beta: float = _number(0.5, 0, 1, "LDAT: weight of the adversarial half of the loss")
     margin: float = _number(0.1, 0, 10, "LDAT: classification margin, in training only")

@@ -13,6 +13,8 @@ from ldatlib.evaluation import adaptive, detection
 from ldatlib.evaluation.adaptive import adaptive_attack
 from ldatlib.evaluation.ascent import ascend, margins, random_start
 
+pytestmark = pytest.mark.slow
+
 EPS = {"linf": 0.05, "l2": 0.25}
 both_norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 

@@ -14,6 +14,8 @@ from ldatlib.study import settings
 from ldatlib.study.run import open_run
 from ldatlib.training.checkpoint import load_model
 
+pytestmark = pytest.mark.slow
+
 
 def main(name, arguments):
     return command.main([name, *arguments])
@@ -188,7 +190,7 @@ def test_every_training_of_a_profile_has_a_name(capsys, tmp_path, monkeypatch):
     for name in names:
         assert run.find_training(name).label == name
     training = run.find_training("ldat-K-20", seed=7)
-    assert training.label == "ldat-K-20-s7" and training.config.defence.num_steps == 20
+    assert training.label == "ldat-K-20-s7" and training.config.defence.adversary.num_steps == 20
 
 
 def test_neither_command_needs_jupyter(tmp_path):

@@ -283,7 +283,7 @@ def check_settings(options) -> None:
     try:
         profiles.load_profile(options.profile, overrides)
     except UserError as error:
-        if "needs a folder" not in str(error):
+        if "needs its data" not in str(error):
             raise
 
 

@@ -12,6 +12,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 import runner
 from ldatlib.errors import UNFINISHED
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = 'profile = "demo"\noverrides = {}\nout = None\njobs = None'
 TINY = ["--set", "depth=4", "--set", "stages=1", "--set", "width=4", "--set", "epochs=1"]
 

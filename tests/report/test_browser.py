@@ -24,6 +24,8 @@ from ldatlib.files import write_json
 from ldatlib.report import detector
 from ldatlib.study.records import content
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"

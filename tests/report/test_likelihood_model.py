@@ -13,6 +13,8 @@ from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.report import figures, likelihood_model, tables
 from ldatlib.study.trainings import LIKELIHOOD_SWITCHES, OTHER_SWITCHES
 
+pytestmark = pytest.mark.slow
+
 
 def loss_at(u, separation, weight, classes, margin, samples=20_000):
     """The loss of features and centroids scaled by sqrt(u), from the definition of the head."""

@@ -12,6 +12,8 @@ from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import claims, summary, tables
 from ldatlib.study.run import open_run
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     **TINY,
     "defences": ("natural", "standard", "trades", "ldat"),

@@ -42,7 +42,7 @@ def test_nothing_to_override():
         ("eps_linf", "8/255", 8 / 255),
         ("eps_linf", "0.03", 0.03),
         ("eps_linf", "3e-2", 0.03),
-        ("eps_linf", 0, 0.0),
+        ("beta", 0, 0.0),
         ("lr", "1", 1.0),
         ("dataset", "digits", "digits"),
         ("data_title", "My pets", "My pets"),
@@ -111,7 +111,7 @@ def test_other_fields_stay():
         ("lr", False, "lr must be a number, not False"),
         ("lr", [0.1], r"lr must be a number, not \[0.1\]"),
         ("lr", "0", "lr must lie between 1e-08 and 100, not 0"),
-        ("eps_linf", "256/255", "eps_linf must lie between 0 and 1, not 256/255"),
+        ("eps_linf", "256/255", "eps_linf must lie between 1e-06 and 1, not 256/255"),
         ("beta", "1.01", "beta must lie between 0 and 1"),
         ("image_size", "3", "image_size must lie between 8 and 512, not 3"),
         (
@@ -154,7 +154,7 @@ def test_unknown_profile_lists_the_known():
 
 
 def test_folder_needs_its_path():
-    with pytest.raises(UserError, match="profile folder needs a folder.*data_root"):
+    with pytest.raises(UserError, match="profile folder needs its data.*data_root"):
         load_profile("folder")
     with pytest.raises(UserError, match="data_root"):
         load_profile("demo", {"dataset": "folder"})

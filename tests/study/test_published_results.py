@@ -15,6 +15,8 @@ from ldatlib.study.profiles import RESULTS
 from ldatlib.study.records import read
 from ldatlib.study.trainings import LIKELIHOOD_SWITCHES
 
+pytestmark = pytest.mark.slow
+
 FOLDER = RESULTS / "cifar10-small"
 RECORDS = sorted((FOLDER / "records").glob("*.json"))
 # More would make a clone slow.

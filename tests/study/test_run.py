@@ -9,6 +9,8 @@ from ldatlib.study import keys, schedule
 from ldatlib.study.kinds import operations, white_box
 from ldatlib.study.run import open_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

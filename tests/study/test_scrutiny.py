@@ -17,6 +17,8 @@ from ldatlib.study.kinds import scrutiny as scrutiny_kinds
 from ldatlib.study.records import Scored, content, read
 from ldatlib.study.run import open_run
 
+pytestmark = pytest.mark.slow
+
 NORMS = ("linf", "l2")
 TINY_SCRUTINY = TINY | {
     "epochs": 5,

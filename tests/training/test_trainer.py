@@ -29,6 +29,8 @@ from ldatlib.training.checkpoint import load_model
 from ldatlib.training.config import Storage, TrainConfig
 from ldatlib.training.trainer import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -80,8 +80,8 @@ def gallery(
             xycoords="axes fraction",
             textcoords="offset points",
             ha="center",
-            fontsize=9,
-            weight="bold",
+            # A wider name would shrink the images.
+            fontsize=8,
         )
     for row, (title, cells) in zip(axes, rows, strict=True):
         for index, cell in enumerate(cells):

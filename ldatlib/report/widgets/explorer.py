@@ -49,7 +49,7 @@ def _checked(
     records: Mapping[str, Detection], path: Path | Mapping[str, Path] | None
 ) -> dict[str, Path]:
     if not isinstance(records, Mapping) or not records:
-        raise UserError("no detection records to explore; compute them with run.detection")
+        raise UserError("no detection records to explore; compute them with run.records")
     for name, record in records.items():
         for kept in ("val", "clean"):
             detector.scored(record, "posterior", kept)

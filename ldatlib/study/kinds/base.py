@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from ldatlib.errors import UserError
 from ldatlib.study import keys, plugins, records
 from ldatlib.study.records import Record
 from ldatlib.study.trainings import Training
@@ -34,7 +35,7 @@ class Kind(ABC):
         """One line that announces a finished record."""
 
     @abstractmethod
-    def settings(self, ws: Workspace) -> dict:
+    def settings(self, ws: Workspace, training: Training) -> dict:
         """Everything but the training and the data that decides the numbers.
 
         In a key an entry that is None is left out, and a dataclass counts by what differs from
@@ -72,7 +73,7 @@ class Kind(ABC):
                 "kind": self.name,
                 "numerics": keys.NUMERICS[self.name],
                 "training": ws.training_key(training),
-                "settings": self.settings(ws),
+                "settings": self.settings(ws, training),
                 "reads": {kind.name: kind.key(ws, training) for kind in self.reads},
             }
         )
@@ -86,8 +87,13 @@ class Kind(ABC):
 
         Raises ``UserError`` where it is missing, cut, altered, foreign or of an older shape.
         """
-        shape: type[Record] = records.RECORDS[self.name]
-        return records.read(self.path(ws, training), shape)
+        path, shape = self.path(ws, training), records.RECORDS[self.name]
+        record: Record = records.read(path, shape)
+        if record.key != self.key(ws, training):
+            raise UserError(
+                f"the record {path} is of the key {record.key}; delete it, or rename it"
+            )
+        return record
 
     def header(self, ws: Workspace, training: Training) -> dict:
         """What every record begins with."""
@@ -105,5 +111,5 @@ class Kind(ABC):
             "dataset": ws.dataset.title,
             "fingerprint": ws.view(training).fingerprint,
             "config": keys.full(training.config),
-            "settings": keys.full(self.settings(ws)),
+            "settings": keys.full(self.settings(ws, training)),
         }

@@ -57,7 +57,7 @@ class Detection(Kind):
         scores = ", ".join(record.scores)
         return f"scored {training.label}: {scores} of {record.images} images a set"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {}
 
     def operations(self, ws, training):
@@ -136,7 +136,7 @@ class Adaptive(Kind):
             f"attacked the detector of {training.label}: wrong and accepted {said}{verdict(record)}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p, eps = ws.profile, scrutiny.budgets(ws.profile)
         return {
             "eps": {norm: eps[norm] for norm in p.scrutiny_norms},

@@ -30,7 +30,7 @@ class Features(Kind):
     def line(self, record, training):
         return f"measured the features of {record.images} images of {training.label}"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {
             "attack": FEATURE_ATTACK,
             "images": ws.profile.tsne_images,

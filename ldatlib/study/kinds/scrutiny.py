@@ -92,7 +92,7 @@ class AutoAttack(Kind):
             f"{verdict(record)}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {
             "eps": _eps(ws.profile),
             "attacks": list(autoattack.STANDARD),
@@ -134,9 +134,9 @@ def siblings(ws: Workspace, training: Training) -> list[Training]:
     Of every other defence one network, of the same defence every other seed, and the PGD-AT
     surrogate, whose seed is its own.
     """
-    others = [a for a in ws.trainings() if a.label != training.label]
-    chosen = [a for a in others if a.name == training.name or a.config.seed == 0]
-    return chosen + [ws.surrogates()[1]]
+    others = [other for other in ws.trainings() if other.label != training.label]
+    attackers = [t for t in others if t.name == training.name or t.config.seed == 0]
+    return [*attackers, ws.surrogates()[1]]
 
 
 class Masking(Kind):
@@ -179,14 +179,15 @@ class Masking(Kind):
         said = "; ".join(f"{n}: {', '.join(names) or 'no alarm'}" for n, names in alarms.items())
         return f"tested {training.label} for masking, {said}, in {record.seconds:.0f} s"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         effort = _effort(ws.profile)
-        attackers = [*ws.trainings(), ws.surrogates()[1]]
         return {
             "eps": _eps(ws.profile),
             "images": ws.profile.scrutiny_images,
             "effort": [effort.steps, effort.restarts, effort.queries, effort.batch_size],
-            "siblings": {a.label: ws.training_key(a) for a in attackers},
+            "siblings": {
+                sibling.label: ws.training_key(sibling) for sibling in siblings(ws, training)
+            },
         }
 
     def operations(self, ws, training):

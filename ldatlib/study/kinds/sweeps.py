@@ -37,7 +37,7 @@ class _Sweep(Kind):
     def line(self, record, training):
         return f"swept {training.label} over {self.over} in {record.seconds:.0f} s"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p = ws.profile
         return {
             "attacks": self.attacks(p),

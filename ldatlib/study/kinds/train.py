@@ -49,7 +49,7 @@ class Train(Kind):
             f"PGD {last['val_robust_accuracy']:.1%}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {}
 
     def operations(self, ws, training):

@@ -69,7 +69,7 @@ class WhiteBox(Kind):
             f"in {record.seconds:.0f} s{verdict(record)}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p = ws.profile
         return {
             "attacks": table1_of(p),
@@ -123,7 +123,7 @@ class WorstCase(Kind):
             f"{record.seconds:.0f} s{verdict(record)}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p = ws.profile
         return {"attacks": table1_of(p), "images": p.eval_images, "batch_size": p.eval_batch}
 
@@ -158,8 +158,12 @@ class Basic(Kind):
             f"{found} in {record.seconds:.0f} s"
         )
 
-    def settings(self, ws):
-        return {"attacks": pgd_of(ws.profile), "images": self.limit(ws)}
+    def settings(self, ws, training):
+        return {
+            "attacks": pgd_of(ws.profile),
+            "images": self.limit(ws),
+            "batch_size": ws.profile.eval_batch,
+        }
 
     def operations(self, ws, training):
         images = self.limit(ws) or ws.profile.val_size
