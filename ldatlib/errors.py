@@ -6,6 +6,8 @@ from collections.abc import Callable
 # Exit statuses of the commands beside 0 and 1: a time limit came first and the same command goes
 # on; interrupted from the keyboard.
 UNFINISHED, INTERRUPTED = 3, 130
+# Characters of somebody else's message that are shown.
+_LONGEST = 300
 
 
 class UserError(ValueError):
@@ -14,6 +16,12 @@ class UserError(ValueError):
     The runner, the command lines and the notebooks print its text alone and end with a non-zero
     status. Anything else that is raised is a defect of ours and keeps its traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, of whatever kind it is, on one line; its kind where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 class MissingDataError(UserError):

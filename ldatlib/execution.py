@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.errors import UserError
 
@@ -33,12 +34,19 @@ def default_device() -> torch.device:
     chosen = os.environ.get(DEVICE_VARIABLE)
     if not chosen:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return usable_device(chosen)
+
+
+def usable_device(chosen: torch.device | str) -> torch.device:
+    """The device of that name; ``UserError`` where it is unknown, not there or holds no values."""
     try:
         device = torch.device(chosen)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"no device {chosen!r} here ({reason}); choose cpu, cuda, ...") from None
+        raise UserError(
+            f"no device {str(chosen)!r} here ({reason}); choose cpu, cuda, ..."
+        ) from None
     return device
 
 
@@ -46,6 +54,47 @@ def use_device(name: str) -> None:
     """Compute on this device from now on, also in processes started later: ``"cuda:1"``."""
     os.environ[DEVICE_VARIABLE] = name
     default_device()
+
+
+# The name by which the wrapper of ``torch.compile`` holds what it wraps.
+_ORIGINAL = "_orig_mod"
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The network without what ``torch.compile``, data parallelism and averages wrap around it.
+
+    Taken off from every part of it, in place, and so is a compilation in place: the prefixes of
+    wrappers, ``_orig_mod.`` and ``module.``, must not get into checkpoints, nor hide a head.
+    """
+    model = _inside(model)
+    for module in list(model.modules()):
+        if _is_compiled(module):
+            module._compiled_call_impl = None
+        for name, child in module._modules.items():
+            if child is not None and _inside(child) is not child:
+                module._modules[name] = _inside(child)
+    return model
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether ``torch.compile`` has taken hold of the network or of a part of it."""
+    return any(_ORIGINAL in part._modules or _is_compiled(part) for part in model.modules())
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """In place, without a wrapper."""
+    return _ORIGINAL not in module._modules and module._compiled_call_impl is not None
+
+
+def _inside(module: nn.Module) -> nn.Module:
+    while True:
+        if _ORIGINAL in module._modules:
+            module = module.get_submodule(_ORIGINAL)
+        elif isinstance(module, _WRAPPERS):
+            module = module.module
+        else:
+            return module
 
 
 def place(model: nn.Module, device: torch.device | str) -> nn.Module:
@@ -94,6 +143,15 @@ def has_fast_bfloat16(kind: str) -> bool:
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
 
 
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``"float32"`` or ``"bfloat16"``: what ``"auto"`` is on this device, others as they are."""
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        return "bfloat16" if has_fast_bfloat16(device.type) else "float32"
+    return precision
+
+
 @dataclass(frozen=True)
 class Execution:
     """What a training runs with. ``precision`` is ``"float32"`` or ``"bfloat16"``."""
@@ -126,12 +184,9 @@ def prepare(
     ------
     UserError : for an unknown precision or compile setting.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if compile not in COMPILE:
         raise UserError(f"unknown compile {compile!r}; known: {', '.join(COMPILE)}")
-    if precision == "auto":
-        precision = "bfloat16" if has_fast_bfloat16(device.type) else "float32"
+    precision = resolve_precision(precision, device)
     # A network of the user's own, without a precision to set, runs as it is.
     if not hasattr(model, "precision"):
         precision = "float32"

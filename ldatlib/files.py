@@ -33,9 +33,33 @@ def home() -> Path:
     return PACKAGE.parent if (PACKAGE.parent / "runner.py").is_file() else Path.cwd()
 
 
+def as_path(value: str | os.PathLike[str], what: str) -> Path:
+    """A path that a caller gave as ``what``, ``~`` expanded; ``UserError`` where it is none."""
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UserError(f"{what} must be a path, as text or a Path, not {value!r}")
+    return Path(os.path.expanduser(text))
+
+
+def check_writable(path: Path) -> None:
+    """Raises ``UserError`` where ``write_bytes`` would: a folder of that name, or a closed one."""
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder; choose another name for the file")
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write through a neighbouring file and a rename: readers see the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as stream:
@@ -44,12 +68,18 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; make room or choose another folder"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if os.path.lexists(temporary):
             temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {error.strerror}; make room or choose another folder")
 
 
 @contextmanager

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldatlib.errors import UserError
+from ldatlib.errors import UserError, one_line
+from ldatlib.execution import bare
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.registry import Registry, origin_of
 
@@ -210,6 +211,7 @@ class NetworkConfig:
 
     A network of your own (``register_network``) may read of ``depth``, ``width``, ``stages`` and
     ``stem_stride`` what it has a use for. ``feature_dim=None`` leaves D to the architecture.
+    Raises ``UserError`` for a size that is no whole number of at least 1.
     """
 
     num_classes: int
@@ -222,6 +224,12 @@ class NetworkConfig:
     centroid_init: str = "xavier"
     architecture: str = "preact_resnet"
     stem_stride: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("num_classes", "depth", "width", "stages", "in_channels", "stem_stride"):
+            _check_count(name, getattr(self, name))
+        if self.feature_dim is not None:
+            _check_count("feature_dim", self.feature_dim)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -239,6 +247,11 @@ class NetworkConfig:
         name = "PreAct ResNet" if self.architecture == "preact_resnet" else self.architecture
         stride = f", stem stride {self.stem_stride}" if self.stem_stride != 1 else ""
         return f"{name}, depth {self.depth}, width {self.width}, {self.stages} stages{stride}"
+
+
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 Build = Callable[[NetworkConfig], nn.Module]
@@ -286,12 +299,24 @@ def build_network(
 ) -> Classifier:
     """A freshly initialised ``Classifier`` from torch's global random state.
 
-    Raises ``UserError`` for an unknown head or architecture, a depth that it does not have, or a
-    plug-in's backbone that is none.
+    A plug-in's backbone is taken without its wrappers (``execution.bare``). Raises ``UserError``
+    for an unknown head or architecture, a depth that it does not have, or a plug-in's backbone
+    that is none or fails.
     """
     if config.head not in HEADS:
         raise UserError(f"unknown head {config.head!r}; known: {', '.join(HEADS)}")
-    backbone = ARCHITECTURES.find(config.architecture)(config)
+    build = ARCHITECTURES.find(config.architecture)
+    try:
+        backbone = build(config)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{config.architecture}: its build fails with {type(error).__name__}: "
+            f"{one_line(error)}; mend it, or choose other sizes"
+        ) from error
+    if isinstance(backbone, nn.Module):
+        backbone = bare(backbone)
     feature_dim = getattr(backbone, "feature_dim", None)
     if not (isinstance(backbone, nn.Module) and isinstance(feature_dim, int) and feature_dim > 0):
         raise UserError(

@@ -1,7 +1,8 @@
 """Settings that are checked when they are made: the base of defences and adversaries."""
 
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -21,8 +22,14 @@ class Settings:
 
     def check_choice(self, field: str, known: Iterable[Any]) -> None:
         known, value = tuple(known), getattr(self, field)
-        if value not in known:
+        # An array would compare element by element.
+        if not isinstance(value, Hashable) or value not in known:
             raise self.error(f"{field} {value!r} is not one of {', '.join(map(str, known))}")
+
+    def check_truth(self, field: str) -> None:
+        """``True`` or ``False``, no number that is equal to one of them."""
+        if not isinstance(value := getattr(self, field), bool):
+            raise self.error(f"{field} must be True or False, not {value!r}")
 
     def check_number(
         self, field: str, low: float = 0.0, high: float = math.inf, *, open: bool = False
@@ -30,18 +37,19 @@ class Settings:
         """A finite number from ``low`` to ``high``, the ends excluded where ``open``."""
         value = getattr(self, field)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if number and value < math.inf and (low < value < high if open else low <= value <= high):
+        finite = number and value <= sys.float_info.max
+        if finite and (low < value < high if open else low <= value <= high):
             return
         if high == math.inf:
             wanted = f"be a number {'above' if open else 'of at least'} {low:g}"
         else:
             wanted = f"lie between {low:g} and {high:g}{', both excluded' if open else ''}"
-        raise self.error(f"{field} must {wanted}, not {value}")
+        raise self.error(f"{field} must {wanted}, not {value!r}")
 
     def check_count(self, field: str, least: int = 1) -> None:
         value = getattr(self, field)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self.error(f"{field} must be a whole number of at least {least}, not {value}")
+            raise self.error(f"{field} must be a whole number of at least {least}, not {value!r}")
 
     def error(self, text: str) -> UserError:
         return UserError(f"{self.owner}: {text}" if self.owner else text)

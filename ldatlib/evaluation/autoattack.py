@@ -26,7 +26,7 @@ from ldatlib.errors import UserError
 from ldatlib.evaluation.named_attacks import PACKAGE_NORMS
 from ldatlib.evaluation.robustness import check_images, predict, share, to_bits
 from ldatlib.evaluation.side_by_side import check_processes, spread
-from ldatlib.files import load_tensors, save_tensors
+from ldatlib.files import as_path, check_writable, load_tensors, save_tensors
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 TITLES = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
@@ -58,7 +58,7 @@ def standard(
     batch_size: int = 128,
     seed: int = 0,
     attacks: Sequence[str] = STANDARD,
-    state: Path | None = None,
+    state: str | Path | None = None,
     on_attack: Callable[[str], None] | None = None,
     processes: int = 1,
 ) -> Result:
@@ -88,6 +88,9 @@ def standard(
     """
     _check(x, eps, norm, attacks)
     check_processes(processes, x.device)
+    if state is not None:
+        state = as_path(state, "state")
+        check_writable(state)
     with torch.random.fork_rng(), frozen(model):
         classes = _classes(model, x)
         targets = min(_MOST_TARGETS, classes - 1)
@@ -152,7 +155,7 @@ def _identity(model: nn.Module, x: Tensor, y: Tensor) -> str:
 
 def _begin(model, x, y, batch_size, state, settings) -> tuple[dict[str, Tensor], dict]:
     """Tensors and header of the state: read from its file, or those of the very beginning."""
-    if state is not None and Path(state).is_file():
+    if state is not None and state.is_file():
         tensors, header = load_tensors(state)
         # Read as JSON gives it back: tuples have become lists.
         if header.get("settings") != json.loads(json.dumps(settings)):

@@ -6,54 +6,100 @@ import torch
 from torch import Tensor, nn
 
 from ldatlib.errors import UserError
-from ldatlib.files import load_tensors
+from ldatlib.execution import bare
+from ldatlib.files import as_path, load_tensors
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import ARCHITECTURES, Classifier, NetworkConfig, build_network
 
 
-def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifier:
+def load_model(
+    path: str | Path, backbone: nn.Module | None = None, head: nn.Module | None = None
+) -> Classifier:
     """A trained network: images in [0,1] -> logits, in eval mode, on the CPU, in float32.
 
     ``path`` is a checkpoint of ours, ``NAME.safetensors``, also where it lies there as shards;
-    ``backbone`` is needed when it was trained on a backbone that ldatlib cannot build.
-    ``model.header`` holds the checkpoint's header.
+    ``backbone`` is needed when it was trained on a backbone that ldatlib cannot build, and
+    ``head`` when its head was neither ``torch.nn.Linear`` nor ``GaussianMixtureHead``. Both are
+    taken without the wrappers of ``torch.compile``. ``model.header`` holds the checkpoint's header.
 
     Raises ``UserError`` where the file is missing, cut short, not ours, of another network, or of
     a plug-in's that is not loaded.
     """
-    tensors, header = load_tensors(Path(path))
+    path = as_path(path, "path")
+    for name, part in (("backbone", backbone), ("head", head)):
+        if not isinstance(part, nn.Module | None):
+            raise UserError(f"{name} must be a torch module, not {type(part).__name__}")
+    if head is not None and backbone is None:
+        raise UserError("a head goes with a backbone: pass both")
+    tensors, header = load_tensors(path)
     if header.get("kind") != "model":
         raise UserError(f"{path} holds {header.get('kind')}, not a model")
-    if header["network"] is None and backbone is None:
+    network = header.get("network")
+    if network is None and backbone is None:
         raise UserError(f"{path} was trained on a network of your own: pass backbone=...")
+    if backbone is not None and head is None and header.get("head") == "own":
+        raise UserError(f"{path} was trained with a head of your own: pass head=..., too")
     # The weights are drawn and replaced at once; the caller's random state must not move.
     with torch.random.fork_rng(devices=[]):
-        if backbone is not None:
-            model = _around(backbone, tensors)
+        try:
+            if backbone is None:
+                model = _filled(build_network(_config(network, path)), tensors)
+            else:
+                model = around(bare(backbone), tensors, head and bare(head))
+        except UserError as error:
+            raise UserError(f"{path} is a checkpoint of another network: {error}") from error
+    model.header = header
+    return model.cpu().float().eval()
+
+
+def _config(network: object, path: Path) -> NetworkConfig:
+    try:
+        config = NetworkConfig(**network)  # type: ignore[arg-type]
+    except (TypeError, UserError) as error:
+        raise UserError(f"{path} was written by another version: {error}") from error
+    if config.architecture not in ARCHITECTURES:
+        raise UserError(
+            f"{path} was trained on the architecture {config.architecture!r}, which is "
+            "not known here; load the plug-in that registers it, or pass backbone=..."
+        )
+    return config
+
+
+def head_kind(head: nn.Module) -> str:
+    """``"linear"``, ``"gmm"``, or ``"own"``: a head that cannot be made from its weights alone."""
+    if type(head) in (nn.Linear, nn.LazyLinear):
+        return "linear"
+    # Not of a derived class, which may do otherwise.
+    return "gmm" if type(head) is GaussianMixtureHead else "own"
+
+
+def around(
+    backbone: nn.Module, tensors: dict[str, Tensor], head: nn.Module | None = None
+) -> Classifier:
+    """A network of a backbone and the weights of a checkpoint; its head is made from them too.
+
+    Raises ``UserError`` where they are another network's.
+    """
+    if head is None:
+        matrix = tensors.get("head.means", tensors.get("head.weight"))
+        if matrix is None or matrix.ndim != 2:
+            raise UserError("its head is neither linear nor a Gaussian mixture: pass head=...")
+        num_classes, feature_dim = matrix.shape
+        if "head.means" in tensors:
+            head = GaussianMixtureHead(feature_dim, num_classes)
         else:
-            try:
-                config = NetworkConfig(**header["network"])
-            except TypeError as error:
-                raise UserError(f"{path} was written by another version: {error}") from error
-            if config.architecture not in ARCHITECTURES:
-                raise UserError(
-                    f"{path} was trained on the architecture {config.architecture!r}, which is "
-                    "not known here; load the plug-in that registers it, or pass backbone=..."
-                )
-            model = build_network(config)
-    model.mean, model.std = tensors["mean"].clone(), tensors["std"].clone()
+            head = nn.Linear(feature_dim, num_classes, bias="head.bias" in tensors)
+    return _filled(Classifier(backbone, head), tensors)
+
+
+def _filled(model: Classifier, tensors: dict[str, Tensor]) -> Classifier:
+    for name in ("mean", "std"):
+        if name not in tensors:
+            raise UserError(f"it has no {name}")
+        setattr(model, name, tensors[name].clone())
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise UserError(f"{path} is a checkpoint of another network: {reason}") from error
-    model.header = header
-    return model.eval()
-
-
-def _around(backbone: nn.Module, tensors: dict[str, Tensor]) -> Classifier:
-    if "head.means" in tensors:
-        num_classes, feature_dim = tensors["head.means"].shape
-        return Classifier(backbone, GaussianMixtureHead(feature_dim, num_classes))
-    num_classes, feature_dim = tensors["head.weight"].shape
-    return Classifier(backbone, nn.Linear(feature_dim, num_classes))
+        lines = str(error).splitlines()
+        raise UserError(" ".join(lines[1:2] or lines).strip()) from error
+    return model

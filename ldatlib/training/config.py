@@ -1,17 +1,20 @@
 """What decides a training's result, and how its weights are kept."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ldatlib.defences import Defence
+from ldatlib.defences.settings import Settings
 from ldatlib.errors import UserError
 from ldatlib.execution import PRECISIONS
 from ldatlib.models import NetworkConfig
 
+# Of torch's generators.
+_LARGEST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Everything that decides a training's result, apart from the data.
 
     ``network=None`` trains a model handed to ``train``. ``val_*`` is the attack on the validation
@@ -20,7 +23,8 @@ class TrainConfig:
     ``ema_decay`` 0 keeps the weights as they are trained; 0.9995 validates and saves their
     exponential average, warmed up over the first steps. ``precision`` is what the backbone
     computes in while it trains: ``"float32"``, ``"bfloat16"``, or ``"auto"``, the latter where
-    the hardware is fast at it; validation is in float32 always.
+    the hardware is fast at it; validation is in float32 always. Types and ranges are checked when
+    it is made: ``UserError``.
     """
 
     defence: Defence
@@ -43,21 +47,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.defence, Defence):
             raise UserError(f"defence must be one that make_defence made, not {self.defence!r}")
-        if self.precision not in PRECISIONS:
-            known = ", ".join(PRECISIONS)
-            raise UserError(f"unknown precision {self.precision!r}; known: {known}")
+        if not isinstance(self.network, NetworkConfig | None):
+            raise UserError(
+                f"network must be a NetworkConfig, or None for a model of your own that train is "
+                f"handed, not {self.network!r}"
+            )
         for name in ("epochs", "batch_size", "val_every", "val_limit"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+            self.check_count(name)
+        for name in ("seed", "padding", "val_steps"):
+            self.check_count(name, 0)
+        if self.seed > _LARGEST_SEED:
+            raise UserError(f"seed must be at most {_LARGEST_SEED}, not {self.seed}")
         for name in ("lr", "val_eps"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name} must be a positive number, not {getattr(self, name)}")
-        for name in ("weight_decay", "padding", "val_steps"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")
+            self.check_number(name, open=True)
+        self.check_number("weight_decay")
         for name in ("momentum", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+            self.check_number(name, 0, 1)
+            if getattr(self, name) == 1:
+                raise UserError(f"{name} must be below 1, not 1")
+        self.check_truth("flip")
+        self.check_choice("precision", PRECISIONS)
 
     def as_dict(self) -> dict[str, Any]:
         """Every setting, ready for JSON: defence and network as their own ``as_dict``."""
@@ -67,7 +76,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class Storage:
+class Storage(Settings):
     """How the finished weights are kept: ``half`` and ``shard_bytes`` as in ``save_tensors``.
 
     With ``half`` the weights are rounded once, at the end; whoever loads them gets the rounded
@@ -76,3 +85,8 @@ class Storage:
 
     half: bool = False
     shard_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        self.check_truth("half")
+        if self.shard_bytes is not None:
+            self.check_count("shard_bytes")

@@ -1,11 +1,13 @@
 """What a training step changes, and the step itself: one round of Algorithm 2.
 
-Everything random (order, augmentation, attack) comes from one generator on the device.
+Everything random of ours (order, augmentation, attack) comes from one generator on the device;
+what a network of the user's own draws by itself, from ``random``.
 """
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -14,17 +16,21 @@ from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm
 from ldatlib.data import Dataset, augment, to_float
-from ldatlib.errors import UserError
-from ldatlib.execution import Execution, place, prepare
+from ldatlib.errors import UserError, one_line
+from ldatlib.execution import Execution, place, prepare, resolve_precision
 from ldatlib.models import Classifier, build_network
 from ldatlib.training.config import TrainConfig
+from ldatlib.training.randomness import GlobalRandom
+from ldatlib.training.trial import Trial
 
 
 class Learner:
     """A network in training, with its teacher, average, optimiser and generator where it has one.
 
     ``model=None`` builds ``config.network``, and the teacher, from the seed alone. The global
-    random state is left as it was.
+    random state is left as it was: ``random`` is the training's own.
+
+    Raises ``UserError`` for a network that cannot be trained, or not be read back (``Trial``).
     """
 
     def __init__(
@@ -36,18 +42,19 @@ class Learner:
         compile: str = "off",
     ):
         self.config, self.device = config, device
+        precision = resolve_precision(config.precision, device)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.model = model or _built(config, dataset)
+            self.model = _built(config, dataset) if model is None else model
+            trial = Trial(self.model, config, dataset, device)
+            trial.materialise()
             self.teacher = self._fresh_teacher(dataset) if config.defence.needs_teacher else None
-        for network in filter(None, (self.model, self.teacher)):
+        for network in self._networks:
             place(network, device)
+        trial.run(precision)
+        self.random = GlobalRandom(device, config.seed)
         self.generator = torch.Generator(device).manual_seed(config.seed)
-        self.average = (
-            AveragedModel(self.model, avg_fn=_warmed_up_average(config.ema_decay), use_buffers=True)
-            if config.ema_decay
-            else None
-        )
+        self.average = self._average() if config.ema_decay else None
         self.optimizer = self._optimizer()
         # Some pictures change their class in a mirror, whatever the recipe says.
         self.flip = config.flip and dataset.flip
@@ -56,7 +63,12 @@ class Learner:
     @property
     def evaluated(self) -> Classifier:
         """The weights that are validated and saved: their average where there is one."""
-        return cast(Classifier, self.average.module) if self.average else self.model
+        return self.model if self.average is None else cast(Classifier, self.average.module)
+
+    @property
+    def _networks(self) -> list[Classifier]:
+        """Those that learn; asked for by ``is None``, as a module may have a truth value."""
+        return [self.model] if self.teacher is None else [self.model, self.teacher]
 
     def batches(self, count: int) -> list[Tensor]:
         """Indices of ``count`` images in a drawn order, batch by batch."""
@@ -73,6 +85,10 @@ class Learner:
 
     def step(self, images: Tensor, y: Tensor, *, lr: float, progress: float) -> dict[str, Tensor]:
         """One step on images [N, C, H, W] uint8 with labels ``y`` [N]; the means for the log."""
+        with self.random.inside():
+            return self._step(images, y, lr, progress)
+
+    def _step(self, images: Tensor, y: Tensor, lr: float, progress: float) -> dict[str, Tensor]:
         config, defence = self.config, self.config.defence
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -88,13 +104,13 @@ class Learner:
             means["attack_norm"] = l2_norm(x_adv - x).mean()
             x_adv = defence.adversary.finalise(x, x_adv)
             means["perturbation_norm"] = l2_norm(x_adv - x).mean()
-        for network in filter(None, (self.model, self.teacher)):
+        for network in self._networks:
             network.train()
         loss, parts = defence.loss(self.model, x, x_adv, y, progress=progress, teacher=self.teacher)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        if self.average:
+        if self.average is not None:
             self.average.update_parameters(self.model)
         return {"loss": loss.detach(), **means, **parts}
 
@@ -105,6 +121,7 @@ class Learner:
     def tensors(self) -> dict[str, Tensor]:
         """All that ``load_tensors`` needs to go on with the same bits."""
         tensors = {"generator": self.generator.get_state()}
+        tensors |= {f"random/{name}": state for name, state in self.random.states.items()}
         for name, module in self._modules().items():
             tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
@@ -126,18 +143,32 @@ class Learner:
             if f"momentum/{index}" in tensors:
                 buffer = tensors[f"momentum/{index}"].to(self.device)
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.generator.set_state(tensors["generator"])
+        self.random.states |= {
+            name: tensors[f"random/{name}"]
+            for name in self.random.states
+            if f"random/{name}" in tensors
+        }
+        try:
+            self.generator.set_state(tensors["generator"])
+        except RuntimeError as error:
+            raise UserError("it was begun on another kind of device") from error
 
     def _fresh_teacher(self, dataset: Dataset) -> Classifier:
         """The same network with weights of its own."""
         if self.config.network is not None:
             return _built(self.config, dataset)
-        teacher = copy.deepcopy(self.model)
+        with _copying(f"the teacher of {self.config.defence.name}"):
+            teacher = copy.deepcopy(self.model)
         for module in teacher.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
         return teacher
+
+    def _average(self) -> AveragedModel:
+        average = _warmed_up_average(self.config.ema_decay)
+        with _copying("the average of ema_decay"):
+            return AveragedModel(self.model, avg_fn=average, use_buffers=True)
 
     def _optimizer(self) -> torch.optim.SGD:
         config = self.config
@@ -145,7 +176,7 @@ class Learner:
         undecayed: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             (others if config.defence.decays(name) else undecayed).append(parameter)
-        if self.teacher:
+        if self.teacher is not None:
             others += list(self.teacher.parameters())
         groups: list[dict[str, Any]] = [{"params": others}]
         if undecayed:
@@ -158,7 +189,7 @@ class Learner:
         """Precision and compilation, the teacher's as the student's."""
         sample = to_float(dataset.images["train"][: self.config.batch_size])
         sample = sample.contiguous(memory_format=torch.channels_last)
-        for network in filter(None, (self.teacher, self.model)):
+        for network in reversed(self._networks):
             execution = prepare(
                 network,
                 self.device,
@@ -181,10 +212,23 @@ def _built(config: TrainConfig, dataset: Dataset) -> Classifier:
     return build_network(config.network, *dataset.statistics())
 
 
+@contextmanager
+def _copying(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever a part of it raises that knows no copying
+        raise UserError(
+            f"the model cannot be copied for {what}: {one_line(error)}; its modules should hold "
+            "nothing but parameters, buffers and settings"
+        ) from error
+
+
 def _warmed_up_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     """Exponential average that forgets the first steps: at step n at most (1 + n) / (10 + n)."""
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if averaged.dtype == torch.bool:
+            return current
         count = torch.as_tensor(count)
         kept = torch.clamp((1 + count) / (10 + count), max=decay)
         return averaged + (current - averaged) * (1 - kept).to(averaged.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldatlib.data import Dataset
 from ldatlib.errors import UserError
-from ldatlib.files import load_tensors, save_tensors, write_bytes
+from ldatlib.files import check_writable, load_tensors, save_tensors, write_bytes
 from ldatlib.training.config import Storage, TrainConfig
 from ldatlib.training.learner import Learner
 
@@ -54,26 +54,40 @@ def _beside(checkpoint: Path, suffix: str) -> Path:
 
 
 class Files:
-    """The files of one training, and whose they are: its configuration and its data."""
+    """The files of one training, and whose they are: its configuration and its data.
+
+    ``head`` is the kind of head of a network of one's own (``checkpoint.head_kind``).
+    """
 
     def __init__(
         self,
         config: TrainConfig,
         dataset: Dataset,
         checkpoint: Path,
-        log_path: str | Path | None,
+        log_path: Path | None,
         storage: Storage,
+        head: str | None = None,
     ):
         self.last, self.storage = checkpoint, storage
         self.best = _beside(checkpoint, ".best.safetensors")
         self.state = state_path(checkpoint)
-        self.log = Path(log_path) if log_path else _beside(checkpoint, ".jsonl")
+        self.log = _beside(checkpoint, ".jsonl") if log_path is None else log_path
         self.identity = {"config": config.as_dict(), "fingerprint": dataset.fingerprint}
         self.about = {
             "network": config.network.as_dict() if config.network else None,
             "class_names": list(dataset.class_names),
             "dataset": dataset.title,
         }
+        if head is not None:
+            self.about["head"] = head
+
+    def check(self) -> None:
+        """Raises ``UserError`` where one of them cannot be written, or two are one."""
+        paths = [self.last, self.best, self.state, self.log]
+        if self.log in paths[:3]:
+            raise UserError(f"the log would overwrite {self.log}; choose another log_path")
+        for path in paths:
+            check_writable(path)
 
     def save_weights(
         self, path: Path, weights: dict[str, Tensor], epoch: int, line: dict[str, Any]

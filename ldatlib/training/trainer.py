@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldatlib.data import Dataset
 from ldatlib.errors import OutOfTime, UserError
-from ldatlib.execution import default_device
-from ldatlib.files import alone
+from ldatlib.execution import default_device, is_compiled, usable_device
+from ldatlib.files import alone, as_path
 from ldatlib.gmm import GaussianMixtureHead
-from ldatlib.models import Classifier
+from ldatlib.training.checkpoint import head_kind
 from ldatlib.training.config import Storage, TrainConfig
 from ldatlib.training.learner import Learner
 from ldatlib.training.state import Files, Progress
+from ldatlib.training.trial import as_classifier
 from ldatlib.training.validation import validate
 
 # Seconds of work that a killed training loses at most, beside one step.
@@ -51,7 +52,7 @@ def train(
     checkpoint: str | Path,
     *,
     log_path: str | Path | None = None,
-    model: Classifier | None = None,
+    model: nn.Module | None = None,
     device: torch.device | str | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     resume: bool = True,
@@ -63,39 +64,83 @@ def train(
 
     Parameters
     ----------
-    checkpoint : path of the last checkpoint, ``.../NAME.safetensors``. While the training runs,
-        ``NAME.state.safetensors`` beside it holds what resuming needs.
+    checkpoint : path of the last checkpoint, ``.../NAME.safetensors``; ``~`` is your home, and
+        folders are made. While the training runs, ``NAME.state.safetensors`` beside it holds what
+        resuming needs.
     log_path : one JSON line an epoch; ``NAME.jsonl`` beside the checkpoint unless said.
     model : a network of your own (``Classifier``); only where ``config.network`` is None. It is
-        trained in place.
+        trained in place, in float32, without the wrappers of ``torch.compile`` and data
+        parallelism, which are taken off. What it draws from torch's global generators (dropout)
+        depends on the seed alone.
+    device : a GPU where there is one unless said.
     on_epoch : called with every epoch's line; ``None`` shows a progress bar in a terminal.
     resume : continue from the state file where there is one of the same configuration and data.
     compile : ``"on"``, ``"off"`` or ``"auto"``, which compiles on CUDA.
     storage : how the weights are kept; whole and in float32 unless said.
-    deadline : in seconds of ``time.time()``; the training stops after the step that reaches it.
+    deadline : in seconds of ``time.time()``; the training stops after the step that reaches it,
+        which is the first one where it lies in the past.
 
     Raises
     ------
     OutOfTime : the deadline was reached; the same call goes on from there.
     Busy : another process trains into this checkpoint.
-    UserError : a loss that is not finite (the last good state stays and is named), a state file of
-        another configuration, no network or two of them.
+    UserError : before the first step, whatever can be known then: an argument of another type, a
+        file that cannot be written, a device that is not there, no network or two of them, one
+        that cannot be trained on these images or not be read back (``training.trial``), a state
+        file of another configuration; later a loss that is not finite (the last good state stays
+        and is named).
     """
+    if not isinstance(config, TrainConfig):
+        raise UserError(f"config must be a TrainConfig, not {config!r}")
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"dataset must be a ldatlib.Dataset, not {type(dataset).__name__}: load_dataset makes "
+            "one, and Dataset.from_arrays of arrays"
+        )
     if (config.network is None) == (model is None):
         raise UserError("give either config.network or a model of your own, not both or neither")
-    checkpoint = Path(checkpoint)
-    device = torch.device(device or default_device())
-    with alone(checkpoint, "training"):
-        files = Files(config, dataset, checkpoint, log_path, storage or Storage())
-        dataset = dataset.to(device)
-        learner = Learner(config, dataset, device, model, compile)
-        training = _Training(learner, dataset, files, math.inf if deadline is None else deadline)
+    if on_epoch is not None and not callable(on_epoch):
+        raise UserError(f"on_epoch must be a function of a line of the log, not {on_epoch!r}")
+    storage = Storage() if storage is None else storage
+    if not isinstance(storage, Storage):
+        raise UserError(f"storage must be a Storage, not {storage!r}")
+    until = _until(deadline)
+    last, log = as_path(checkpoint, "checkpoint"), None
+    if last.suffix != ".safetensors":
+        raise UserError(f"checkpoint must be named NAME.safetensors, not {last.name}")
+    if log_path is not None:
+        log = as_path(log_path, "log_path")
+    where = default_device() if device is None else usable_device(device)
+    if isinstance(model, nn.Module) and is_compiled(model) and compile == "off":
+        print(
+            f"{last.name}: the model's torch.compile is taken off; compile='on' compiles it",
+            file=sys.stderr,
+        )
+    own = None if model is None else as_classifier(model)
+    with alone(last, "training"):
+        head = None if own is None else head_kind(own.head)
+        files = Files(config, dataset, last, log, storage, head)
+        files.check()
+        dataset = dataset.to(where)
+        learner = Learner(config, dataset, where, own, compile)
+        training = _Training(learner, dataset, files, until)
         if resume and files.state.exists():
             training.progress = files.restore(learner)
-        show = on_epoch or _Bar(config)
+        show = _Bar(config) if on_epoch is None else on_epoch
         while training.progress.epoch < config.epochs:
             show(training.one_epoch())
         return training.finish()
+
+
+def _until(deadline: float | None) -> float:
+    if deadline is None:
+        return math.inf
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline != deadline:
+        raise UserError(
+            f"deadline must be in seconds of time.time(), such as time.time() + 600, not "
+            f"{deadline!r}"
+        )
+    return deadline
 
 
 class _Training:

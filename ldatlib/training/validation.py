@@ -9,6 +9,7 @@ from ldatlib.execution import full_precision
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import Classifier
 from ldatlib.training.config import TrainConfig
+from ldatlib.training.randomness import GlobalRandom
 
 
 def validate(model: Classifier, x: Tensor, y: Tensor, config: TrainConfig) -> dict[str, float]:
@@ -17,7 +18,9 @@ def validate(model: Classifier, x: Tensor, y: Tensor, config: TrainConfig) -> di
     In eval mode, which the model is left in, and in float32 whatever it trains with. Robust is an
     image that is right before and after the attack: PGD with the ``val_*`` of the configuration.
     """
-    with full_precision(model):
+    # What a network draws by itself must not depend on how often it is validated.
+    random = GlobalRandom(x.device, config.seed)
+    with random.inside(), full_precision(model):
         return _validate_in_float32(model.eval(), x, y, config)
 
 
