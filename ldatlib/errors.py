@@ -18,9 +18,9 @@ class UserError(ValueError):
     """
 
 
-def one_line(error: BaseException) -> str:
+def one_line(said: BaseException | str) -> str:
     """What an error says, of whatever kind it is, on one line; its kind where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(said).split()) or type(said).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

@@ -15,16 +15,18 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from ldatlib.errors import Busy, UserError
+from ldatlib.errors import Busy, UserError, one_line
 
 PACKAGE = Path(__file__).resolve().parent
 FORMAT = "ldatlib-checkpoint-2"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
 _CHECKSUM = "sha256"
+# Beyond what any file of ours has; of a header what the format allows.
+_MOST_TEXT, _MOST_HEADER, _MOST_TENSORS = 2**26, 100_000_000, 50_000
 
 
 def home() -> Path:
@@ -122,17 +124,39 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict:
     """A record, whole and as it was written; ``UserError`` names one that is not."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"cannot read the record {path}: {error}; delete it") from error
+        content = json.loads(read_small_text(path))
+        checksum = content.pop(_CHECKSUM, None) if isinstance(content, dict) else None
+        found = checksum and _json_checksum(content)
+    # Lists in lists in lists are a RecursionError.
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the record {path}: {one_line(error)}; delete it") from error
     if not isinstance(content, dict):
         raise UserError(f"the record {path} is no record of ours; delete it")
-    checksum = content.pop(_CHECKSUM, None)
     if checksum is None:
         raise UserError(f"the record {path} has no checksum: another version's; delete it")
-    if checksum != _json_checksum(content):
+    if checksum != found:
         raise UserError(f"the record {path} was altered: its checksum differs; delete it")
     return content
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """The lines of a log, each a dictionary; ``UserError`` where it is cut, or no log of ours."""
+    try:
+        lines = [json.loads(line) for line in read_small_text(path).splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read the log {path}: {one_line(error)}; delete it") from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise UserError(f"the log {path} is no log of ours; delete it")
+    return lines
+
+
+def read_small_text(path: Path) -> str:
+    """A file's text; ``ValueError`` where it is no UTF-8, or larger than any record or log."""
+    with open(path, "rb") as stream:
+        content = stream.read(_MOST_TEXT + 1)
+    if len(content) > _MOST_TEXT:
+        raise ValueError(f"it is larger than {_MOST_TEXT // 2**20} MiB, as no file of ours is")
+    return content.decode()
 
 
 def _json_checksum(content: dict) -> str:
@@ -232,7 +256,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     path = Path(path)
     if path.is_file():
         tensors, metadata = _read(path)
-        return tensors, json.loads(metadata["header"])
+        return tensors, _header(path, metadata)
     found = _shards_of(path)
     if not found:
         raise UserError(f"no checkpoint {path}; train it first")
@@ -246,22 +270,47 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     for shard in found:
         part, metadata = _read(shard)
         tensors |= part
-    if _tensor_checksum(tensors, metadata["header"]) != metadata["whole"]:
+    if _tensor_checksum(tensors, metadata["header"]) != metadata.get("whole"):
         raise UserError(f"the shards of {path} do not belong together; bring all of one training")
-    return tensors, json.loads(metadata["header"])
+    return tensors, _header(path, metadata)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
     try:
+        _check_size(path)
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
-    except (SafetensorError, OSError) as error:
+            ours = metadata.get("format") == FORMAT and "header" in metadata
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()} if ours else {}
+            checksum = ours and _tensor_checksum(tensors, metadata["header"])
+    except Exception as error:  # of many kinds, for bytes that somebody made to harm
         raise UserError(
-            f"{path} is not a whole safetensors file ({error}); delete it and train again"
+            f"{path} is not a whole safetensors file ({one_line(error)}); delete it and train again"
         ) from error
-    if metadata.get("format") != FORMAT:
+    if not ours:
         raise UserError(f"{path} was not written by this ldatlib: its header lacks {FORMAT!r}")
-    if _tensor_checksum(tensors, metadata["header"]) != metadata.get(_CHECKSUM):
+    if checksum != metadata.get(_CHECKSUM):
         raise UserError(f"{path} was altered: its checksum differs; delete it and train again")
     return tensors, metadata
+
+
+def _check_size(path: Path) -> None:
+    """Before anything is made of a header: ``ValueError`` where it is beyond any of ours."""
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > _MOST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        # Each tensor has two lists, its shape and its place.
+        lists = stream.read(length).count(b"[")
+    if lists > 2 * _MOST_TENSORS:
+        raise ValueError(f"some {lists // 2} tensors")
+
+
+def _header(path: Path, metadata: dict) -> dict:
+    try:
+        header = json.loads(metadata["header"])
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} has a header that is no JSON; delete it") from error
+    if not isinstance(header, dict):
+        raise UserError(f"{path} has a header that is not ours; delete it")
+    return header

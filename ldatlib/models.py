@@ -28,6 +28,8 @@ from ldatlib.registry import Registry, origin_of
 HEADS = ("linear", "gmm")
 _RESNET_DEPTHS = (18, 34, 50, 101, 152)
 _WIDE_STEM = 16
+# A configuration may come from anybody's file: what it asks for must end some time.
+_MOST, _MOST_CHANNELS = {"depth": 2000, "stages": 100, "stem_stride": 1000}, 10**6
 
 
 class _Projection(nn.Conv2d):
@@ -211,7 +213,7 @@ class NetworkConfig:
 
     A network of your own (``register_network``) may read of ``depth``, ``width``, ``stages`` and
     ``stem_stride`` what it has a use for. ``feature_dim=None`` leaves D to the architecture.
-    Raises ``UserError`` for a size that is no whole number of at least 1.
+    Raises ``UserError`` for a size that is no whole number from 1 to what any network has.
     """
 
     num_classes: int
@@ -227,9 +229,12 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_classes", "depth", "width", "stages", "in_channels", "stem_stride"):
-            _check_count(name, getattr(self, name))
+            _check_count(name, getattr(self, name), _MOST.get(name, _MOST_CHANNELS))
         if self.feature_dim is not None:
-            _check_count("feature_dim", self.feature_dim)
+            _check_count("feature_dim", self.feature_dim, _MOST_CHANNELS)
+        for name in ("head", "centroid_init", "architecture"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"{name} must be a name, not {getattr(self, name)!r}")
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -249,9 +254,11 @@ class NetworkConfig:
         return f"{name}, depth {self.depth}, width {self.width}, {self.stages} stages{stride}"
 
 
-def _check_count(name: str, value: object) -> None:
+def _check_count(name: str, value: object, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if value > most:
+        raise UserError(f"{name} must be at most {most}, not {value}")
 
 
 Build = Callable[[NetworkConfig], nn.Module]
@@ -292,6 +299,7 @@ def network_names() -> tuple[str, ...]:
 register_network("preact_resnet", _preact_resnet)
 register_network("wide_resnet", _wide_resnet)
 register_network("resnet", _resnet)
+BUILT_IN = frozenset(ARCHITECTURES)
 
 
 def build_network(

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 
 from ldatlib.data.dataset import Dataset
-from ldatlib.errors import UserError
+from ldatlib.errors import UserError, one_line
 from ldatlib.files import read_json
 
 # Its file in a published run.
 DESCRIPTION = "data.json"
+# Their labels are in memory.
+_MOST_IMAGES = 10**8
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -30,7 +32,11 @@ def read_description(path: Path) -> Dataset:
     """What ``describe`` said, without pixels; ``UserError`` where the file is missing or broken."""
     if not path.is_file():
         raise UserError(f"no published results in {path.parent}: {path.name} is missing")
-    return without_pixels(read_json(path))
+    described = read_json(path)
+    try:
+        return without_pixels(described)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path} describes no data set of ours: {one_line(error)}") from error
 
 
 def without_pixels(described: dict[str, Any]) -> Dataset:
@@ -38,6 +44,8 @@ def without_pixels(described: dict[str, Any]) -> Dataset:
     # One black pixel, seen everywhere: no memory.
     pixel = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
     classes = len(described["class_names"])
+    if sum(described["sizes"].values()) > _MOST_IMAGES:
+        raise ValueError(f"more than {_MOST_IMAGES} images")
     return Dataset(
         described["name"],
         described["title"],

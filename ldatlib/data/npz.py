@@ -1,5 +1,6 @@
 """NumPy archives of images and labels. Nothing in them is unpickled."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ import numpy as np
 
 from ldatlib.data.dataset import Dataset
 from ldatlib.data.splits import Sizes
-from ldatlib.errors import UserError
+from ldatlib.errors import UserError, one_line
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("class_names", "flip")
+# Bytes unpacked from which their number is compared with that of the packed ones.
+_LARGE, _BEST_PACKED = 2**28, 100
 
 
 def load_npz(path: Path, sizes: Sizes, title: str | None) -> Dataset:
@@ -38,26 +41,47 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = list(archive) if isinstance(archive, np.lib.npyio.NpzFile) else []
-            values = {name: archive[name] for name in names}
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            _check_names(names, path)
+            _check_unpacked(archive.infolist(), path)
+        with np.load(path, allow_pickle=False) as arrays:
+            values = {name: arrays[name] for name in names}
+    except UserError:
+        raise
     # NumPy, zipfile and zlib raise a dozen kinds for a file that is cut short or made to harm.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is no whole .npz archive of plain arrays: {reason}") from error
-    missing = [name for name in ARRAYS if name not in values]
-    unknown = [name for name in values if name not in (*ARRAYS, *OPTIONAL)]
-    if missing or unknown:
-        said = f"lacks {missing[0]}" if missing else f"holds an unknown {unknown[0]!r}"
         raise UserError(
-            f"{path} {said}; an .npz archive has {', '.join(ARRAYS)}, and may have "
-            f"{' and '.join(OPTIONAL)}"
-        )
+            f"{path} is no whole .npz archive of plain arrays: {one_line(error)}"
+        ) from error
     if "class_names" in values:
         values["class_names"] = _class_names(values["class_names"], path)
     if "flip" in values:
         values["flip"] = _flip(values["flip"], path)
     return values
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    missing = [name for name in ARRAYS if name not in names]
+    unknown = [name for name in names if name not in (*ARRAYS, *OPTIONAL)]
+    if missing or unknown:
+        said = f"lacks {missing[0]}" if missing else f"holds an unknown {unknown[0][:80]!r}"
+        raise UserError(
+            f"{path} {said}; an .npz archive has {', '.join(ARRAYS)}, and may have "
+            f"{' and '.join(OPTIONAL)}"
+        )
+
+
+def _check_unpacked(entries: list[zipfile.ZipInfo], path: Path) -> None:
+    """A few bytes must not fill the memory: no images are packed that well."""
+    # By the file itself: an entry may say anything of the bytes that it is packed in.
+    packed = path.stat().st_size
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > _LARGE and unpacked > _BEST_PACKED * packed:
+        raise UserError(
+            f"{path} has {packed} bytes and would unpack to {unpacked}, which are no images; save "
+            "it with numpy.savez"
+        )
 
 
 def _class_names(names: Any, path: Path) -> list[str]:

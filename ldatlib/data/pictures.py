@@ -61,9 +61,12 @@ def read_pictures(
     for path, size, changed in (picture for split in splits.values() for picture in split):
         digest.update(os.fsencode(path.relative_to(root)) + f" {size} {changed}".encode())
     stored = Path(cache) / f"pictures-{digest.hexdigest()[:16]}.safetensors"
+    sizes = {name: len(pictures) for name, pictures in splits.items()}
     if stored.is_file():
         try:
-            return load_tensors(stored)[0]
+            pixels = load_tensors(stored)[0]
+            if {name: len(kept) for name, kept in pixels.items()} == sizes:
+                return pixels
         except UserError:
             pass  # decoded again and replaced below
     decoded = _decode(splits, image_size)

@@ -12,7 +12,7 @@ import torch
 from ldatlib import files
 from ldatlib.errors import OutOfTime, UserError
 from ldatlib.execution import default_device, full_precision
-from ldatlib.files import write_json
+from ldatlib.files import read_small_text, write_json
 from ldatlib.study import records
 from ldatlib.study.keys import NUMERICS
 from ldatlib.study.kinds import KINDS, Kind
@@ -164,8 +164,8 @@ def passed_over(ws: Workspace, jobs: Iterable[Job]) -> int:
         if path in known:
             continue
         try:
-            old += is_earlier(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            old += is_earlier(json.loads(read_small_text(path)))
+        except (OSError, ValueError, RecursionError):
             continue  # cut: whoever asks for it is told
     return old
 

@@ -14,7 +14,6 @@ What is computed on a workspace stands in ``kinds``; in which order, in ``schedu
 """
 
 import functools
-import json
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from ldatlib.data import CIFAR, Dataset, load_dataset, outline
 from ldatlib.errors import MissingDataError
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device, place
+from ldatlib.files import read_json_lines
 from ldatlib.models import Classifier
 from ldatlib.study import keys, plugins
 from ldatlib.study.settings import Profile
@@ -141,8 +141,7 @@ class Workspace(Trainings):
 
     def log(self, training: Training) -> list[dict]:
         """A training's log: one dictionary an epoch."""
-        text = self.log_path(training).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        return read_json_lines(self.log_path(training))
 
     def model(self, training: Training, which: str = "last") -> Classifier:
         """A trained model of this run on the default device, in eval mode."""

@@ -5,11 +5,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ldatlib.errors import UserError
+from ldatlib.errors import UserError, one_line
 from ldatlib.execution import bare
 from ldatlib.files import as_path, load_tensors
 from ldatlib.gmm import GaussianMixtureHead
-from ldatlib.models import ARCHITECTURES, Classifier, NetworkConfig, build_network
+from ldatlib.models import ARCHITECTURES, BUILT_IN, Classifier, NetworkConfig, build_network
+
+# Numbers, and tensors, that no memory runs out of.
+_SMALL, _FEW = 10**6, 1000
 
 
 def load_model(
@@ -43,7 +46,9 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         try:
             if backbone is None:
-                model = _filled(build_network(_config(network, path)), tensors)
+                config = _config(network, path)
+                _check_sizes(config, tensors)
+                model = _filled(build_network(config), tensors)
             else:
                 model = around(bare(backbone), tensors, head and bare(head))
         except UserError as error:
@@ -63,6 +68,26 @@ def _config(network: object, path: Path) -> NetworkConfig:
             "not known here; load the plug-in that registers it, or pass backbone=..."
         )
     return config
+
+
+def _check_sizes(config: NetworkConfig, tensors: dict[str, Tensor]) -> None:
+    """Before memory is taken for a network: ``UserError`` where it is far larger than its weights.
+
+    What a file says of its network is anybody's, and a few bytes can ask for terabytes.
+    """
+    try:
+        with torch.device("meta"):
+            planned = [value.numel() for value in build_network(config).state_dict().values()]
+    except Exception:
+        if config.architecture in BUILT_IN:
+            raise
+        return  # a build of one's own may need values, which there are none of
+    found = sum(value.numel() for value in tensors.values())
+    if sum(planned) > 2 * found + _SMALL or len(planned) > 2 * len(tensors) + _FEW:
+        raise UserError(
+            f"one of {sum(planned)} numbers in {len(planned)} tensors, of which the file has "
+            f"{found} in {len(tensors)}"
+        )
 
 
 def head_kind(head: nn.Module) -> str:
@@ -94,12 +119,12 @@ def around(
 
 def _filled(model: Classifier, tensors: dict[str, Tensor]) -> Classifier:
     for name in ("mean", "std"):
-        if name not in tensors:
-            raise UserError(f"it has no {name}")
+        if name not in tensors or tensors[name].ndim != 3:
+            raise UserError(f"it has no {name} of the pixels")
         setattr(model, name, tensors[name].clone())
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         lines = str(error).splitlines()
-        raise UserError(" ".join(lines[1:2] or lines).strip()) from error
+        raise UserError(one_line(" ".join(lines[1:2] or lines))) from error
     return model

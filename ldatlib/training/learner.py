@@ -20,7 +20,7 @@ from ldatlib.errors import UserError, one_line
 from ldatlib.execution import Execution, place, prepare, resolve_precision
 from ldatlib.models import Classifier, build_network
 from ldatlib.training.config import TrainConfig
-from ldatlib.training.randomness import GlobalRandom
+from ldatlib.training.randomness import GlobalRandom, check_state
 from ldatlib.training.trial import Trial
 
 
@@ -142,16 +142,15 @@ class Learner:
         for index, parameter in enumerate(self._parameters()):
             if f"momentum/{index}" in tensors:
                 buffer = tensors[f"momentum/{index}"].to(self.device)
+                if buffer.shape != parameter.shape:
+                    raise UserError("it belongs to another network")
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.random.states |= {
-            name: tensors[f"random/{name}"]
-            for name in self.random.states
-            if f"random/{name}" in tensors
-        }
-        try:
-            self.generator.set_state(tensors["generator"])
-        except RuntimeError as error:
-            raise UserError("it was begun on another kind of device") from error
+        prefix = "random/"
+        self.random.load(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        check_state(tensors["generator"], self.device)
+        self.generator.set_state(tensors["generator"])
 
     def _fresh_teacher(self, dataset: Dataset) -> Classifier:
         """The same network with weights of its own."""

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ldatlib.errors import UserError
+
 
 class GlobalRandom:
     """Another state of torch's global generators, the CPU's and the device's, from a seed on.
@@ -36,12 +38,30 @@ class GlobalRandom:
             self.states = self._read()
             self._write(outside)
 
+    def load(self, states: dict[str, Tensor]) -> None:
+        """Go on from ``states`` of another process; those that are not in them stay.
+
+        Raises ``UserError`` for what is no state of such a generator.
+        """
+        for name, state in states.items():
+            if name in self._generators:
+                check_state(state, self._generators[name].device)
+                self.states[name] = state
+
     def _read(self) -> dict[str, Tensor]:
         return {name: generator.get_state() for name, generator in self._generators.items()}
 
     def _write(self, states: dict[str, Tensor]) -> None:
         for name, generator in self._generators.items():
             generator.set_state(states[name])
+
+
+def check_state(state: Tensor, device: torch.device) -> None:
+    """Raises ``UserError`` for what is no state of a generator of this device."""
+    try:
+        torch.Generator(device).set_state(state)
+    except (RuntimeError, TypeError) as error:
+        raise UserError("its random state is of another kind of device") from error
 
 
 def _generators(device: torch.device) -> dict[str, torch.Generator]:

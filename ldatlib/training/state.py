@@ -4,6 +4,7 @@ The state is written last, after the weights and the log of an epoch: it makes t
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 from torch import Tensor
 
 from ldatlib.data import Dataset
-from ldatlib.errors import UserError
+from ldatlib.errors import UserError, one_line
 from ldatlib.files import check_writable, load_tensors, save_tensors, write_bytes
 from ldatlib.training.config import Storage, TrainConfig
 from ldatlib.training.learner import Learner
+from ldatlib.training.randomness import check_state
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Files:
         self.best = _beside(checkpoint, ".best.safetensors")
         self.state = state_path(checkpoint)
         self.log = _beside(checkpoint, ".jsonl") if log_path is None else log_path
+        self.epochs, self.images = config.epochs, len(dataset.labels["train"])
         self.identity = {"config": config.as_dict(), "fingerprint": dataset.fingerprint}
         self.about = {
             "network": config.network.as_dict() if config.network else None,
@@ -129,11 +132,29 @@ class Files:
             )
         try:
             learner.load_tensors(tensors)
+            check_state(tensors["epoch_start"], learner.device)
+            self._check_progress(header)
         except UserError as error:
             raise UserError(f"{self.state}: {error}; {remedy}") from error
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.state}: {one_line(error)} is missing; {remedy}") from error
         sums = {k.removeprefix("sums/"): v for k, v in tensors.items() if k.startswith("sums/")}
         return Progress(
             epoch_start=tensors["epoch_start"],
             sums={name: value.to(learner.device) for name, value in sums.items()},
             **{name: header[name] for name in ("epoch", "step", "seconds", "best", "log")},
         )
+
+    def _check_progress(self, header: dict[str, Any]) -> None:
+        """Raises ``UserError`` where a training cannot have come that far."""
+        epoch, step, log = header["epoch"], header["step"], header["log"]
+        seconds, best = header["seconds"], header["best"]
+        counts = all(type(value) is int and value >= 0 for value in (epoch, step))
+        if not (counts and epoch <= self.epochs and step < max(self.images, 1)):
+            raise UserError(f"it says epoch {epoch!r}, step {step!r}")
+        lines = [line.get("epoch") for line in log if isinstance(line, dict)]
+        if not isinstance(log, list) or len(log) != epoch or lines != list(range(1, epoch + 1)):
+            raise UserError("its log is not that of its epochs")
+        for value, least in ((seconds, 0), (best, -1)):
+            if type(value) not in (int, float) or not least <= value < math.inf:
+                raise UserError(f"it says {seconds!r} seconds, best {best!r}")
