@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm
 from ldatlib.data import Dataset, augment, to_float
+from ldatlib.defences.adversaries import Mean
 from ldatlib.errors import UserError, one_line
 from ldatlib.execution import Execution, place, prepare, resolve_precision
 from ldatlib.models import Classifier, build_network
@@ -83,12 +84,12 @@ class Learner:
         """Cosine from ``config.lr`` to 0; ``epoch`` counts from 0 and may be within an epoch."""
         return self.config.lr * (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
 
-    def step(self, images: Tensor, y: Tensor, *, lr: float, progress: float) -> dict[str, Tensor]:
+    def step(self, images: Tensor, y: Tensor, *, lr: float, progress: float) -> dict[str, Mean]:
         """One step on images [N, C, H, W] uint8 with labels ``y`` [N]; the means for the log."""
         with self.random.inside():
             return self._step(images, y, lr, progress)
 
-    def _step(self, images: Tensor, y: Tensor, lr: float, progress: float) -> dict[str, Tensor]:
+    def _step(self, images: Tensor, y: Tensor, lr: float, progress: float) -> dict[str, Mean]:
         config, defence = self.config, self.config.defence
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -97,13 +98,14 @@ class Learner:
                 images, padding=config.padding, flip=self.flip, generator=self.generator
             )
         x = to_float(images).contiguous(memory_format=torch.channels_last)
-        means = {}
-        x_adv = defence.adversary(self.model, x, y, self.generator)
+        x_adv, means = defence.adversary.logged(self.model, x, y, self.generator)
         if x_adv is not x:
-            # What the attack reached, and what is left of it after the projection.
-            means["attack_norm"] = l2_norm(x_adv - x).mean()
+            reached = l2_norm(x_adv - x)
             x_adv = defence.adversary.finalise(x, x_adv)
-            means["perturbation_norm"] = l2_norm(x_adv - x).mean()
+            # What the attack reached, and what is left of it after the projection.
+            left = l2_norm(x_adv - x)
+            means |= {"attack_norm": (reached.mean(), len(y))}
+            means |= {"perturbation_norm": (left.mean(), len(y))}
         for network in self._networks:
             network.train()
         loss, parts = defence.loss(self.model, x, x_adv, y, progress=progress, teacher=self.teacher)
@@ -112,7 +114,7 @@ class Learner:
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return {"loss": loss.detach(), **means, **parts}
+        return means | {k: (v, len(y)) for k, v in {"loss": loss.detach(), **parts}.items()}
 
     def is_finite(self) -> bool:
         """Whether every weight is: the last ones of an epoch are in no loss yet."""

@@ -337,7 +337,8 @@ def test_a_state_that_says_nonsense(name, value, state, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["generator", "epoch_start", "random/cpu", "momentum/0", "model/head.weight"]
+    "name",
+    ["generator", "epoch_start", "random/cpu", "momentum/0", "model/head.weight", "sums/loss"],
 )
 def test_a_state_with_another_tensor(name, state, tmp_path):
     (tensors, header), go = state
