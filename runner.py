@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ldatlib.files import path_of
     from ldatlib.study.profiles import load_profile
     from ldatlib.study.settings import parse_assignments, parse_duration
 
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         overrides["plugins"] = options.plugins
     if overrides.get("data_root"):
         # The notebooks run in a folder of their own.
-        overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
+        overrides["data_root"] = str(path_of(overrides["data_root"]).resolve())
     load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
 
@@ -126,7 +127,7 @@ def title(path: Path) -> str:
     """The notebook's first heading."""
     import json
 
-    first = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
     return first.splitlines()[0].lstrip("# ")
 
 

@@ -33,6 +33,14 @@ def home() -> Path:
     return PACKAGE.parent if (PACKAGE.parent / "runner.py").is_file() else Path.cwd()
 
 
+def path_of(text: str | Path) -> Path:
+    """A path as users write it: ``~`` is the home folder, ``~somebody`` that of another user.
+
+    Where there is no such user it is a name like any other.
+    """
+    return Path(os.path.expanduser(text))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write through a neighbouring file and a rename: readers see the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -92,7 +100,7 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict:
     """A record, whole and as it was written; ``UserError`` names one that is not."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"cannot read the record {path}: {error}; delete it") from error
     if not isinstance(content, dict):

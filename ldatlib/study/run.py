@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ldatlib.errors import UserError
 from ldatlib.evaluation.named_attacks import Attack
-from ldatlib.files import home
+from ldatlib.files import home, path_of
 from ldatlib.study import notebooks, plugins, published, schedule
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.kinds.white_box import WHITE_BOX, table1_of
@@ -46,9 +46,9 @@ def open_run(
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
     chosen = load_profile(profile, overrides)
-    folder = Path(out).expanduser() if out else home() / "runs" / profile
+    folder = path_of(out) if out else home() / "runs" / profile
     if chosen.dataset == "published":
-        published.unpack(Path(str(chosen.data_root)).expanduser(), folder)
+        published.unpack(path_of(str(chosen.data_root)), folder)
     return Run(chosen, folder, jobs or schedule.default_processes(), deadline, processes)
 
 

@@ -25,6 +25,7 @@ from ldatlib.data import CIFAR, Dataset, load_dataset, outline
 from ldatlib.errors import MissingDataError
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device, place
+from ldatlib.files import path_of
 from ldatlib.models import Classifier
 from ldatlib.study import keys, plugins
 from ldatlib.study.settings import Profile
@@ -45,7 +46,7 @@ class Workspace(Trainings):
     def __init__(
         self, profile: Profile, root: Path, deadline: float | None = None, processes: int = 1
     ):
-        self.profile, self.root = profile, Path(root)
+        self.profile, self.root = profile, path_of(root)
         self.deadline, self.processes = deadline, processes
 
     def __getstate__(self) -> dict:

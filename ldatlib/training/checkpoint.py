@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ldatlib.errors import UserError
-from ldatlib.files import load_tensors
+from ldatlib.files import load_tensors, path_of
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import ARCHITECTURES, Classifier, NetworkConfig, build_network
 
@@ -21,7 +21,7 @@ def load_model(path: str | Path, backbone: nn.Module | None = None) -> Classifie
     Raises ``UserError`` where the file is missing, cut short, not ours, of another network, or of
     a plug-in's that is not loaded.
     """
-    tensors, header = load_tensors(Path(path))
+    tensors, header = load_tensors(path_of(path))
     if header.get("kind") != "model":
         raise UserError(f"{path} holds {header.get('kind')}, not a model")
     if header["network"] is None and backbone is None:

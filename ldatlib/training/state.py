@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldatlib.data import Dataset
 from ldatlib.errors import UserError
-from ldatlib.files import load_tensors, save_tensors, write_bytes
+from ldatlib.files import load_tensors, path_of, save_tensors, write_bytes
 from ldatlib.training.config import Storage, TrainConfig
 from ldatlib.training.learner import Learner
 
@@ -67,7 +67,7 @@ class Files:
         self.last, self.storage = checkpoint, storage
         self.best = _beside(checkpoint, ".best.safetensors")
         self.state = state_path(checkpoint)
-        self.log = Path(log_path) if log_path else _beside(checkpoint, ".jsonl")
+        self.log = path_of(log_path) if log_path else _beside(checkpoint, ".jsonl")
         self.identity = {"config": config.as_dict(), "fingerprint": dataset.fingerprint}
         self.about = {
             "network": config.network.as_dict() if config.network else None,

@@ -18,7 +18,7 @@ from torch import Tensor
 from ldatlib.data import Dataset
 from ldatlib.errors import OutOfTime, UserError
 from ldatlib.execution import default_device
-from ldatlib.files import alone
+from ldatlib.files import alone, path_of
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import Classifier
 from ldatlib.training.config import Storage, TrainConfig
@@ -83,7 +83,7 @@ def train(
     """
     if (config.network is None) == (model is None):
         raise UserError("give either config.network or a model of your own, not both or neither")
-    checkpoint = Path(checkpoint)
+    checkpoint = path_of(checkpoint)
     device = torch.device(device or default_device())
     with alone(checkpoint, "training"):
         files = Files(config, dataset, checkpoint, log_path, storage or Storage())
