@@ -85,7 +85,9 @@ def run(options: argparse.Namespace) -> int:
     session = open_run(options.profile, overrides, options.out, jobs, deadline)
     if options.dry_run:
         absent = session.plan_without_data()
-        print_plan(session, {path: session.plan(path.name[:2]) for path in chosen}, rate, absent)
+        plan = {path: session.plan(path.name[:2]) for path in chosen}
+        session.check(job for jobs in plan.values() for job in jobs)
+        print_plan(session, plan, rate, absent)
         return 0
     plan = {path: session.plan(path.name[:2]) for path in chosen}
     if session.profile.dataset == "published" and not options.only:

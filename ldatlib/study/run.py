@@ -81,6 +81,13 @@ class Run(Workspace):
         """Everything a notebook's plan lacks, side by side; first what the rest is made from."""
         self.complete(self.plan(notebook), say)
 
+    def check(self, jobs: Iterable[Job]) -> None:
+        """Raises ``UserError`` where a missing one of these jobs cannot be computed of the data.
+
+        ``complete`` begins with it.
+        """
+        schedule.check(self, jobs)
+
     def complete(self, jobs: Iterable[Job], say: Say = print) -> None:
         """Compute these jobs where they are missing, those first that others are made from.
 

@@ -87,12 +87,20 @@ def with_needs(ws: Workspace, name: str, trainings: Sequence[Training]) -> list[
     return list(found.values())
 
 
+def check(ws: Workspace, jobs: Iterable[Job]) -> None:
+    """Raises ``UserError`` where one of these jobs is missing and cannot be computed."""
+    for job in {job.path: job for job in jobs}.values():
+        if not job.done and (reason := KINDS[job.kind].obstacle(ws, job.training)):
+            raise UserError(reason)
+
+
 def complete(ws: Workspace, jobs: Iterable[Job], processes: int, say: Say = print) -> None:
     """Compute these jobs where they are missing, those first that others are made from.
 
     Raises ``OutOfTime`` where the deadline of the workspace came before their end.
     """
     unique = list({job.path: job for job in jobs}.values())
+    check(ws, unique)
     for stage in sorted({KINDS[job.kind].stage for job in unique}):
         missing = [job for job in unique if KINDS[job.kind].stage == stage and not job.done]
         stopped = []

@@ -156,7 +156,7 @@ class ThresholdExplorer(ipywidgets.VBox):
             record, score = self.record, self.score.value
             low, high = detector.score_range(record, score)
             if threshold is None:
-                threshold = detector.frozen_threshold(record, score)
+                threshold = detector.first_threshold(record, score)
             with self.threshold.hold_trait_notifications():
                 self.threshold.min, self.threshold.max = low, high
                 self.threshold.step = (high - low) / _STEPS or 1e-3
