@@ -232,7 +232,9 @@ def execute(session, plan: dict, parameters: dict) -> int:
 
 def release_workers() -> None:
     """The processes that computed keep their memory until they are told to go."""
-    if "joblib" in sys.modules:
+    from ldatlib.execution import has_locks
+
+    if "joblib" in sys.modules and has_locks():
         from joblib.externals.loky import get_reusable_executor
 
         get_reusable_executor().shutdown(wait=True)

@@ -6,6 +6,7 @@ included, runs in float32 without TF32. What was used stands in the records.
 
 import ctypes
 import functools
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -77,6 +78,24 @@ def keep_pages() -> bool:
         libc.gnu_get_libc_version  # noqa: B018 - others have a mallopt that understands neither
         return bool(libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and libc.mallopt(_M_MMAP_MAX, 0))
     except (OSError, TypeError, AttributeError):
+        return False
+
+
+@functools.cache
+def has_locks() -> bool:
+    """Whether processes can work side by side: their locks lie in /dev/shm, which may be read-only.
+
+    Where they cannot, a line says so. (joblib would take threads in their place, which share
+    torch's random state and with it change what attacks find.)
+    """
+    # Of that kind it is gone at once, without a process to watch over it.
+    fork = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    try:
+        multiprocessing.get_context(fork).Semaphore()
+        return True
+    except (OSError, ImportError) as error:
+        reason = f"{error}; make /dev/shm writable to work side by side"
+        print(f"processes have no locks here, one works alone: {reason}", file=sys.stderr)
         return False
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ldatlib import files
 from ldatlib.errors import OutOfTime, UserError
-from ldatlib.execution import default_device, full_precision
+from ldatlib.execution import default_device, full_precision, has_locks
 from ldatlib.files import write_json
 from ldatlib.study import records
 from ldatlib.study.keys import NUMERICS
@@ -117,6 +117,8 @@ def complete(ws: Workspace, jobs: Iterable[Job], processes: int, say: Say = prin
 
 def _execute(ws: Workspace, jobs: list[Job], processes: int) -> Iterator[tuple[Job, str | None]]:
     """Each job when it is done, or with the reason why the deadline left it unfinished."""
+    if processes > 1 and len(jobs) > 1 and not has_locks():
+        processes = 1
     if processes == 1 or len(jobs) < 2:
         threads = torch.get_num_threads()
         for job in jobs:
