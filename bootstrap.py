@@ -47,7 +47,7 @@ def set_up():
         sys.exit("bootstrap: %s is no virtual environment; name another in LDAT_VENV" % VENV)
     os.environ.update(PATH=os.environ["PATH"] + os.pathsep + ROOT + "/.uv/bin")
     if not which("uv"):
-        with open(ROOT + "/uv.lock") as lock:
+        with open(ROOT + "/uv.lock", encoding="utf-8") as lock:
             uv = "uv==" + re.search('name = "uv"\nversion = "(.+)"', lock.read()).group(1)
         if call([sys.executable, "-m", "pip", "install", "-q", "--target", ROOT + "/.uv", uv]):
             sys.exit(

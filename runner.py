@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ldatlib.files import path_of
     from ldatlib.study.profiles import load_profile
     from ldatlib.study.settings import parse_assignments, parse_duration
 
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         overrides["plugins"] = options.plugins
     if overrides.get("data_root"):
         # The notebooks run in a folder of their own.
-        overrides["data_root"] = str(Path(overrides["data_root"]).expanduser().resolve())
+        overrides["data_root"] = str(path_of(overrides["data_root"]).resolve())
     load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
 
@@ -84,7 +85,9 @@ def run(options: argparse.Namespace) -> int:
     session = open_run(options.profile, overrides, options.out, jobs, deadline)
     if options.dry_run:
         absent = session.plan_without_data()
-        print_plan(session, {path: session.plan(path.name[:2]) for path in chosen}, rate, absent)
+        plan = {path: session.plan(path.name[:2]) for path in chosen}
+        session.check(job for jobs in plan.values() for job in jobs)
+        print_plan(session, plan, rate, absent)
         return 0
     plan = {path: session.plan(path.name[:2]) for path in chosen}
     if session.profile.dataset == "published" and not options.only:
@@ -126,7 +129,7 @@ def title(path: Path) -> str:
     """The notebook's first heading."""
     import json
 
-    first = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
     return first.splitlines()[0].lstrip("# ")
 
 
@@ -229,7 +232,9 @@ def execute(session, plan: dict, parameters: dict) -> int:
 
 def release_workers() -> None:
     """The processes that computed keep their memory until they are told to go."""
-    if "joblib" in sys.modules:
+    from ldatlib.execution import has_locks
+
+    if "joblib" in sys.modules and has_locks():
         from joblib.externals.loky import get_reusable_executor
 
         get_reusable_executor().shutdown(wait=True)

@@ -50,7 +50,7 @@ def page(text: str) -> str:
     rendered = {}
     for name in names:
         path = RESULTS / f"{name}.md"
-        rendered[name] = path.read_text().strip() if path.is_file() else NOTHING
+        rendered[name] = path.read_text(encoding="utf-8").strip() if path.is_file() else NOTHING
     return fill(text, rendered)
 
 
@@ -69,7 +69,7 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     for letter in options.letters or known:
         path = RESULTS / f"{options.device}-{letter}.md"
-        found = path.is_file() and f"revision {revision()}" in path.read_text()
+        found = path.is_file() and f"revision {revision()}" in path.read_text(encoding="utf-8")
         if found and not options.force and not options.quick:
             print(f"({letter}) is there for this revision")
             continue
@@ -79,9 +79,9 @@ def main() -> int:
         said = measure(known[letter], options.device, more)
         print(said)
         if not options.quick:
-            path.write_text(said)
+            path.write_text(said, encoding="utf-8")
             readme = HERE / "README.md"
-            readme.write_text(page(readme.read_text()))
+            readme.write_text(page(readme.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

@@ -26,7 +26,7 @@ def family(root: int) -> set[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = (entry / "stat").read_text()
+                stat = (entry / "stat").read_text(encoding="utf-8")
             except OSError:
                 continue
             parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
@@ -42,7 +42,7 @@ def proportional_set_size(pids: set[int]) -> int:
     total = 0
     for pid in pids:
         try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
         except OSError:
             continue
         total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
@@ -72,7 +72,7 @@ def by_kind(folder: Path) -> None:
     """Core-seconds of a run's records, kind by kind."""
     kinds = defaultdict(lambda: [0, 0.0])
     for path in Path(folder, "records").glob("*.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         kinds[record["kind"]][0] += 1
         kinds[record["kind"]][1] += record["seconds"]
     print("| kind of job | jobs | core-seconds |\n| --- | ---: | ---: |")

@@ -1,5 +1,6 @@
 """The one error that a user is meant to read, and what a command makes of it."""
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -37,7 +38,13 @@ class Busy(UserError):
 
 
 def exit_status(work: Callable[[], int]) -> int:
-    """The exit status of ``work``, with one line for whatever a user is meant to read."""
+    """The exit status of ``work``, with one line for whatever a user is meant to read.
+
+    What the terminal's encoding lacks, of a class's name say, is written as ``\\u732b``.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return work()
     except OutOfTime as stop:

@@ -6,6 +6,7 @@ included, runs in float32 without TF32. What was used stands in the records.
 
 import ctypes
 import functools
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -129,6 +130,24 @@ def keep_pages() -> bool:
         return False
 
 
+@functools.cache
+def has_locks() -> bool:
+    """Whether processes can work side by side: their locks lie in /dev/shm, which may be read-only.
+
+    Where they cannot, a line says so. (joblib would take threads in their place, which share
+    torch's random state and with it change what attacks find.)
+    """
+    # Of that kind it is gone at once, without a process to watch over it.
+    fork = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    try:
+        multiprocessing.get_context(fork).Semaphore()
+        return True
+    except (OSError, ImportError) as error:
+        reason = f"{error}; make /dev/shm writable to work side by side"
+        print(f"processes have no locks here, one works alone: {reason}", file=sys.stderr)
+        return False
+
+
 @functools.lru_cache
 def has_fast_bfloat16(kind: str) -> bool:
     """Whether the hardware multiplies bfloat16 itself: on others it is emulated and slower."""
@@ -136,7 +155,7 @@ def has_fast_bfloat16(kind: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # The flags of x86; on other processors float32 is the safe choice.
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             flags = next((line for line in file if line.startswith("flags")), "")
     except OSError:
         return False

@@ -43,7 +43,7 @@ def as_path(value: str | os.PathLike[str], what: str) -> Path:
         text = None
     if not isinstance(text, str) or not text or "\0" in text:
         raise UserError(f"{what} must be a path, as text or a Path, not {value!r}")
-    return Path(os.path.expanduser(text))
+    return path_of(text)
 
 
 def check_writable(path: Path) -> None:
@@ -57,6 +57,14 @@ def check_writable(path: Path) -> None:
         temporary.unlink()
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def path_of(text: str | Path) -> Path:
+    """A path as users write it: ``~`` is the home folder, ``~somebody`` that of another user.
+
+    Where there is no such user it is a name like any other.
+    """
+    return Path(os.path.expanduser(text))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -285,12 +285,12 @@ def main() -> int:
     stale = []
     for page in PAGES:
         path = PROJECT / page
-        old = path.read_text()
+        old = path.read_text(encoding="utf-8")
         new = fill(old, rendered)
         if new != old:
             stale.append(page)
             if not options.check:
-                path.write_text(new)
+                path.write_text(new, encoding="utf-8")
     print("differs from the records:" if options.check else "rewritten:", stale or "nothing")
     return 1 if stale and options.check else 0
 

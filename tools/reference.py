@@ -120,10 +120,10 @@ def main() -> int:
     stale = []
     for name, content in pages().items():
         path = PROJECT / "docs" / name
-        if not path.is_file() or path.read_text() != content:
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
             stale.append(name)
             if not options.check:
-                path.write_text(content)
+                path.write_text(content, encoding="utf-8")
     print("differs from the code:" if options.check else "rewritten:", stale or "nothing")
     return 1 if stale and options.check else 0
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldatlib.data.arrays import Array, labelled_arrays
+from ldatlib.data.names import check_line
 from ldatlib.data.splits import SPLITS, Labelled, Sizes, divide, fingerprint, shuffled
 from ldatlib.errors import MissingDataError, UserError
 
@@ -84,8 +85,13 @@ class Dataset:
         *,
         flip: bool,
     ) -> "Dataset":
-        """From all the training and test images of a source: validation set apart, shuffled."""
-        images, labels = divide(train, test, sizes)
+        """From all the training and test images of a source: validation set apart, shuffled.
+
+        Raises ``UserError`` for a title or a name that is no line of text, and as ``divide``.
+        """
+        for what, text in (("title", title), *(("name of a class", name) for name in class_names)):
+            check_line(what, text)
+        images, labels = divide(train, test, sizes, class_names)
         digest = fingerprint(class_names, images, labels)
         return cls(name, title, class_names, images, labels, digest, flip)
 
@@ -131,7 +137,8 @@ class Dataset:
         for label in classes:
             if not 0 <= label < self.num_classes:
                 raise UserError(
-                    f"no class {label} in {self.name}: its classes are 0 to {self.num_classes - 1}"
+                    f"no class {label} in {self.title}: its classes are 0 to "
+                    f"{self.num_classes - 1}, {self.class_names[0]!r} to {self.class_names[-1]!r}"
                 )
         images, labels = {}, {}
         for name in SPLITS:

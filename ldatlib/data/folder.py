@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from ldatlib.data.dataset import Dataset
-from ldatlib.data.listing import list_pictures, shown
+from ldatlib.data.listing import list_pictures
+from ldatlib.data.names import shown
 from ldatlib.data.pictures import read_pictures
 from ldatlib.data.splits import Sizes, shuffled
 from ldatlib.errors import UserError

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ldatlib.data.names import shown
 from ldatlib.errors import UserError
 
 ENDINGS = frozenset(
@@ -22,8 +23,6 @@ ENDINGS = frozenset(
 )
 # So many kinds of files that were passed over are named; the others are counted together.
 _NAMED = 6
-# Categories of what no line of text holds: control characters, bytes that are no UTF-8, new lines.
-_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
 LOGGER = logging.getLogger(__name__)
 
 Classes = dict[str, list[Path]]
@@ -48,17 +47,6 @@ def list_pictures(root: Path) -> dict[str, Classes]:
             "all are read here, but some systems keep only one of them"
         )
     return listing
-
-
-def shown(path: Path | str) -> str:
-    """A path as text on one line that any terminal takes, whatever bytes are in it."""
-    text = str(path)
-    if text.isprintable():
-        return text
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in _NO_TEXT else c
-        for c in text
-    )
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """Data sets by name."""
 
-import os
 from pathlib import Path
 
 from ldatlib.data.cifar import CIFAR, load_cifar
@@ -11,6 +10,7 @@ from ldatlib.data.folder import load_folder
 from ldatlib.data.npz import load_npz
 from ldatlib.data.splits import Sizes
 from ldatlib.errors import UserError
+from ldatlib.files import path_of
 
 # Those that need a path, and how that is said.
 _NEEDS = {
@@ -72,26 +72,27 @@ def load_dataset(
         raise UserError(f"{_NEEDS[name]}: --set data_root=PATH")
     if name != "folder" and image_size is not None:
         raise UserError(f"{name} has images of one size; drop image_size")
-    where = None if root is None else os.path.expanduser(root)
-    return _by_name(name, where, image_size, sizes, title, cache, download).with_flip(flip)
+    where = None if root is None else path_of(root)
+    kept = None if cache is None else path_of(cache)
+    return _by_name(name, where, image_size, sizes, title, kept, download).with_flip(flip)
 
 
 def _by_name(
     name: str,
-    root: str | None,
+    root: Path | None,
     image_size: int | None,
     sizes: Sizes,
     title: str | None,
-    cache: str | Path | None,
+    cache: Path | None,
     download: bool,
 ) -> Dataset:
     if name == "digits":
         return load_digits(sizes)
     if name in CIFAR:
         return load_cifar(name, root, sizes, title, download)
-    path = Path(str(root))
+    assert root is not None  # asked for above
     if name == "folder":
-        return load_folder(path, image_size, sizes, title, cache)
+        return load_folder(root, image_size, sizes, title, cache)
     if name == "npz":
-        return load_npz(path, sizes, title)
-    return read_description(path / DESCRIPTION)
+        return load_npz(root, sizes, title)
+    return read_description(root / DESCRIPTION)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ldatlib.data.dataset import Dataset
+from ldatlib.data.names import shown
 from ldatlib.data.splits import Sizes
 from ldatlib.errors import UserError, one_line
 
@@ -27,7 +28,7 @@ def load_npz(path: Path, sizes: Sizes, title: str | None) -> Dataset:
     try:
         dataset = Dataset.from_arrays(
             **values,
-            title=title or path.stem,
+            title=title or shown(path.stem),
             val_size=sizes.val,
             train_size=sizes.train,
             test_size=sizes.test,

@@ -20,8 +20,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ldatlib.data.listing import shown
 from ldatlib.data.modes import FORMATS, Refused, flatten, is_grey
+from ldatlib.data.names import shown
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors
 

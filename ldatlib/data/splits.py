@@ -31,13 +31,14 @@ class Sizes:
 
 
 def divide(
-    train: Labelled, test: Labelled, sizes: Sizes
+    train: Labelled, test: Labelled, sizes: Sizes, names: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Images and labels of every split, shuffled, so that fewer of them are a random sample.
 
-    Raises ``UserError`` for a size out of range, or a class that would have no image left.
+    ``names`` are those of the classes. Raises ``UserError`` for a size out of range, or a class
+    that would have no image left.
     """
-    val = stratified(train[1], sizes.val, "val_size")
+    val = stratified(train[1], sizes.val, "val_size", names)
     kept = {"train": sizes.train, "test": sizes.test}
     for split, most in (("train", int((~val).sum())), ("test", len(test[1]))):
         size = kept[split]
@@ -59,10 +60,13 @@ def shuffled(count: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(count))
 
 
-def stratified(labels: Tensor, size: int, what: str) -> Tensor:
+def stratified(labels: Tensor, size: int, what: str, names: Sequence[str]) -> Tensor:
     """Mask of ``size`` images, every class in its share; the first ones of each class."""
     if not 0 < size < len(labels):
-        raise UserError(f"{what} must lie between 1 and {len(labels) - 1}, not {size}")
+        raise UserError(
+            f"{what} must lie between 1 and {len(labels) - 1}, not {size}: there are "
+            f"{len(labels)} images, for training too; such as --set {what}={len(labels) // 5 or 1}"
+        )
     rank = torch.empty(len(labels))
     for label in labels.unique():
         where = torch.nonzero(labels == label).squeeze(1)
@@ -71,7 +75,9 @@ def stratified(labels: Tensor, size: int, what: str) -> Tensor:
     mask[torch.argsort(rank, stable=True)[:size]] = True
     for label in labels.unique():
         if mask[labels == label].all():
-            raise UserError(f"{what} {size} leaves no image of class {int(label)}; make it smaller")
+            raise UserError(
+                f"{what} {size} leaves no image of class {names[int(label)]!r}; make it smaller"
+            )
     return mask
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldatlib.errors import UserError
 from ldatlib.evaluation.robustness import wilson_interval
 from ldatlib.models import Classifier
 
@@ -70,7 +69,9 @@ def embed(points: Cloud, seed: int = 0) -> Cloud:
         half = len(points.natural)
         return Cloud(np.zeros((half, 2)), np.zeros((len(both) - half, 2)), points.y)
     perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
-    flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(both)
+    # Principal components are no more than the images, or the dimensions.
+    start = "pca" if min(both.shape) >= 2 else "random"
+    flat = TSNE(perplexity=perplexity, init=start, random_state=seed).fit_transform(both)
     half = len(points.natural)
     return Cloud(flat[:half], flat[half:], points.y)
 
@@ -79,11 +80,16 @@ def _centres(points: Cloud) -> np.ndarray:
     return np.stack([points.natural[points.y == label].mean(0) for label in np.unique(points.y)])
 
 
-def distances(points: Cloud) -> dict[str, float]:
-    """Mean moves and distances to the own class's mean, in units of the class distance."""
+def _class_distance(points: Cloud) -> float:
+    """Mean distance between the class means of the natural features, of two classes or more."""
     centres = _centres(points)
     first, second = np.triu_indices(len(centres), 1)
-    unit = np.linalg.norm(centres[first] - centres[second], axis=1).mean()
+    return float(np.linalg.norm(centres[first] - centres[second], axis=1).mean())
+
+
+def distances(points: Cloud) -> dict[str, float]:
+    """Mean moves and distances to the own class's mean, in units of the class distance."""
+    centres, unit = _centres(points), _class_distance(points)
     own = centres[np.searchsorted(np.unique(points.y), points.y)]
 
     def mean_norm(vectors: np.ndarray) -> float:
@@ -119,27 +125,36 @@ def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[
     return (right / len(labels), *wilson_interval(right, len(labels)))
 
 
-def numbers(points: Cloud, seed: int = 0) -> dict[str, float | None]:
-    """Everything notebook 06 prints beside the picture; all None where features have collapsed.
+def undefined(points: Cloud) -> dict[str, str]:
+    """Those of ``NUMBERS`` that these features do not have, each with the reason."""
+    if collapsed(points):
+        return dict.fromkeys(NUMBERS, "all features lie in one point")
+    images, classes = len(points.y), len(np.unique(points.y))
+    lengths, silhouettes, probes = NUMBERS[:3], NUMBERS[3:5], NUMBERS[5:]
+    found: dict[str, str] = {}
+    if classes < 2:
+        found |= dict.fromkeys(lengths + silhouettes, "the images are of one class")
+    elif classes == images:
+        found |= dict.fromkeys(silhouettes, "every class has one image")
+    if classes > 1 and not _class_distance(points) > 0:
+        found |= dict.fromkeys(lengths, "the classes' mean features lie in one point")
+    if images < 2:
+        found |= dict.fromkeys(probes, "one image, none to test the probe on")
+    return found
 
-    Raises ``UserError`` where there are too few images to speak of classes.
-    """
+
+def numbers(points: Cloud, seed: int = 0) -> dict[str, float | None]:
+    """Everything notebook 06 prints beside the picture; None what is ``undefined``."""
     from sklearn.metrics import silhouette_score
 
-    classes = len(np.unique(points.y))
-    if not 2 <= classes < len(points.y):
-        raise UserError(
-            f"{len(points.y)} images of {classes} classes are too few for a silhouette; raise "
-            "tsne_images, saved_images and eval_images"
-        )
-    if collapsed(points):
-        return dict.fromkeys(NUMBERS)
-    value, low, high = probe(points.natural, points.adversarial, seed)
-    return {
-        **distances(points),
-        "silhouette, natural": float(silhouette_score(points.natural, points.y)),
-        "silhouette, adversarial": float(silhouette_score(points.adversarial, points.y)),
-        "probe": value,
-        "probe low": low,
-        "probe high": high,
-    }
+    found: dict[str, float] = {}
+    missing = undefined(points)
+    if "moved" not in missing:
+        found |= distances(points)
+    if "silhouette, natural" not in missing:
+        for name, features in (("natural", points.natural), ("adversarial", points.adversarial)):
+            found[f"silhouette, {name}"] = float(silhouette_score(features, points.y))
+    if "probe" not in missing:
+        value = probe(points.natural, points.adversarial, seed)
+        found |= dict(zip(NUMBERS[5:], value, strict=True))
+    return {name: found.get(name) for name in NUMBERS}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from ldatlib.errors import UserError
-from ldatlib.execution import keep_pages
+from ldatlib.execution import has_locks, keep_pages
 
 
 def check_processes(processes: int, device: torch.device) -> None:
@@ -23,7 +23,7 @@ def check_processes(processes: int, device: torch.device) -> None:
 def spread(work: Callable, parts: Iterable[tuple], processes: int) -> list:
     """``[work(*part) for part in parts]``; on several processes of one thread where asked for."""
     parts = list(parts)
-    if processes == 1 or len(parts) < 2:
+    if processes == 1 or len(parts) < 2 or not has_locks():
         return [work(*part) for part in parts]
     from joblib import Parallel, delayed
 

@@ -55,6 +55,7 @@ def mcnemar_of(a: Tensor, b: Tensor) -> tuple[int, int, float]:
 def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: str) -> float:
     """Two-sided p-value of Welch's t-test on the accuracies of two defences over their seeds.
 
+    NaN where neither defence varies over its seeds: the test measures differences by that.
     Raises ``UserError`` where a defence has fewer than three trainings: too few for a method.
     """
     from scipy.stats import ttest_ind
@@ -65,6 +66,8 @@ def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: s
         if len(own) < 3:
             raise UserError(f"{name} has {len(own)} training(s); a method needs at least 3 seeds")
         samples.append([right_images(record, key).double().mean().item() for record in own])
+    if all(min(sample) == max(sample) for sample in samples):
+        return float("nan")
     return float(ttest_ind(*samples, equal_var=False).pvalue)
 
 

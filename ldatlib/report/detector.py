@@ -12,7 +12,7 @@ from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import glossary
 from ldatlib.report.comparisons import share
-from ldatlib.report.words import NO_THRESHOLD, THRESHOLDS
+from ldatlib.report.words import NO_THRESHOLD, NOT_FROZEN, THRESHOLDS
 from ldatlib.study.records import Detection, Record, Scored, Share
 
 NORMS = ("linf", "l2")
@@ -97,7 +97,10 @@ def check_threshold(record: Detection, score: str, threshold: float) -> None:
 
 
 def thresholds(record: Detection, score: str) -> dict[str, float | None]:
-    """Title -> threshold, as Fig. 9 has them: none, the paper's, and the two frozen ones."""
+    """Title -> threshold, as Fig. 9 has them: none, the paper's, and the two frozen ones.
+
+    One that was not frozen is left out: no validation image is right (``words.NOT_FROZEN``).
+    """
     scored(record, score, "val")
     stored = record.scores[score].thresholds
     return {NO_THRESHOLD: None} | {
@@ -105,11 +108,22 @@ def thresholds(record: Detection, score: str) -> dict[str, float | None]:
     }
 
 
-def frozen_threshold(record: Detection, score: str) -> float:
-    """The threshold that accepts 95% of the clean validation images that are right."""
-    found = record.scores[score].thresholds["accept_95"]
-    assert found is not None, "only the paper's threshold is not there for every score"
-    return found
+def frozen_threshold(record: Detection, score: str) -> float | None:
+    """The threshold that accepts 95% of the clean validation images that are right.
+
+    None where no validation image is: there is nothing to freeze it on.
+    """
+    return record.scores[score].thresholds["accept_95"]
+
+
+def first_threshold(record: Detection, score: str) -> float:
+    """The one to begin with: the frozen one, else the paper's, else the middle of the scores."""
+    low, high = score_range(record, score)
+    stored = record.scores[score].thresholds
+    for found in (stored["accept_95"], stored["paper"]):
+        if found is not None:
+            return min(max(found, low), high)
+    return (low + high) / 2
 
 
 def groups(record: Detection, score: str, name: str) -> tuple[Tensor, Tensor]:
@@ -173,4 +187,6 @@ def recorded_choice(record: Detection) -> Choice:
         return Choice(last.threshold, last.score, last.attack, last.split, source)
     attack = next((name for name in attacked_sets(record) if name != "clean"), "clean")
     source = "frozen on validation images, 95% accepted"
-    return Choice(frozen_threshold(record, "posterior"), "posterior", attack, "test", source)
+    if frozen_threshold(record, "posterior") is None:
+        source = f"the paper's; frozen: {NOT_FROZEN}"
+    return Choice(first_threshold(record, "posterior"), "posterior", attack, "test", source)

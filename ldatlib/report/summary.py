@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from ldatlib.report import tables, words
+from ldatlib.report import tables
 from ldatlib.study.records import (
     Adaptive,
     Autoattack,
@@ -124,8 +124,7 @@ def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
     pairs = zip(masking, adaptive, strict=True)
     others: dict[str, list[Masking | Adaptive]] = {m.defence: [m, a] for m, a in pairs}
     table = tables.scrutiny(found("whitebox", Whitebox), found("autoattack", Autoattack), others)
-    detector = tables.adaptive_rows(adaptive, found("detection", Detection))
-    detector = detector[detector.threshold == words.THRESHOLDS["accept_95"]]
+    detector = tables.adaptive_at_frozen(adaptive, found("detection", Detection))
     return {
         "AutoAttack and the worst case (%)": tables.scrutiny_for_reading(table),
         "Alarms for gradient masking": tables.alarms(masking),

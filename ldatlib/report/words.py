@@ -10,6 +10,8 @@ NORMS = {"linf": "L-inf", "l2": "L2"}
 NORMS_IN_FIGURES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
 THRESHOLDS = {"paper": "0.6 (paper)", "accept_95": "95% frozen", "accept_99": "99% frozen"}
 NO_THRESHOLD = "no threshold"
+# In the place of a frozen threshold.
+NOT_FROZEN = "none, no validation image is right"
 
 
 def column_title(key: str) -> str:
@@ -35,6 +37,11 @@ def network(defence: str, ok: bool = True, seed: int = 0) -> str:
 def percent(share: Share) -> str:
     """``value ± half the 95% interval``, in percent."""
     return f"{100 * share.value:.1f} ± {50 * (share.high - share.low):.1f}"
+
+
+def p_value(value: float) -> str:
+    """``p = 0.012``, or why there is none."""
+    return f"p = {value:.2g}" if value == value else "no p: no spread over the seeds"
 
 
 def columns(name: str, share: Share) -> dict[str, float]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ldatlib.errors import UserError
 from ldatlib.evaluation.named_attacks import Attack
-from ldatlib.files import home
+from ldatlib.files import home, path_of
 from ldatlib.study import notebooks, plugins, published, schedule
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.kinds.white_box import WHITE_BOX, table1_of
@@ -46,9 +46,9 @@ def open_run(
     if jobs is not None and jobs < 1:
         raise UserError(f"jobs must be at least 1, not {jobs}")
     chosen = load_profile(profile, overrides)
-    folder = Path(out).expanduser() if out else home() / "runs" / profile
+    folder = path_of(out) if out else home() / "runs" / profile
     if chosen.dataset == "published":
-        published.unpack(Path(str(chosen.data_root)).expanduser(), folder)
+        published.unpack(path_of(str(chosen.data_root)), folder)
     return Run(chosen, folder, jobs or schedule.default_processes(), deadline, processes)
 
 
@@ -80,6 +80,13 @@ class Run(Workspace):
     def compute(self, notebook: str, say: Say = print) -> None:
         """Everything a notebook's plan lacks, side by side; first what the rest is made from."""
         self.complete(self.plan(notebook), say)
+
+    def check(self, jobs: Iterable[Job]) -> None:
+        """Raises ``UserError`` where a missing one of these jobs cannot be computed of the data.
+
+        ``complete`` begins with it.
+        """
+        schedule.check(self, jobs)
 
     def complete(self, jobs: Iterable[Job], say: Say = print) -> None:
         """Compute these jobs where they are missing, those first that others are made from.

@@ -11,7 +11,7 @@ import torch
 
 from ldatlib import files
 from ldatlib.errors import OutOfTime, UserError
-from ldatlib.execution import default_device, full_precision
+from ldatlib.execution import default_device, full_precision, has_locks
 from ldatlib.files import read_small_text, write_json
 from ldatlib.study import records
 from ldatlib.study.keys import NUMERICS
@@ -87,12 +87,20 @@ def with_needs(ws: Workspace, name: str, trainings: Sequence[Training]) -> list[
     return list(found.values())
 
 
+def check(ws: Workspace, jobs: Iterable[Job]) -> None:
+    """Raises ``UserError`` where one of these jobs is missing and cannot be computed."""
+    for job in {job.path: job for job in jobs}.values():
+        if not job.done and (reason := KINDS[job.kind].obstacle(ws, job.training)):
+            raise UserError(reason)
+
+
 def complete(ws: Workspace, jobs: Iterable[Job], processes: int, say: Say = print) -> None:
     """Compute these jobs where they are missing, those first that others are made from.
 
     Raises ``OutOfTime`` where the deadline of the workspace came before their end.
     """
     unique = list({job.path: job for job in jobs}.values())
+    check(ws, unique)
     for stage in sorted({KINDS[job.kind].stage for job in unique}):
         missing = [job for job in unique if KINDS[job.kind].stage == stage and not job.done]
         stopped = []
@@ -109,6 +117,8 @@ def complete(ws: Workspace, jobs: Iterable[Job], processes: int, say: Say = prin
 
 def _execute(ws: Workspace, jobs: list[Job], processes: int) -> Iterator[tuple[Job, str | None]]:
     """Each job when it is done, or with the reason why the deadline left it unfinished."""
+    if processes > 1 and len(jobs) > 1 and not has_locks():
+        processes = 1
     if processes == 1 or len(jobs) < 2:
         threads = torch.get_num_threads()
         for job in jobs:

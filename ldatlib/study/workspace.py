@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from ldatlib.data import CIFAR, Dataset, load_dataset, outline
-from ldatlib.errors import MissingDataError
+from ldatlib.errors import MissingDataError, UserError
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device, place
-from ldatlib.files import read_json_lines
+from ldatlib.files import path_of, read_json_lines
 from ldatlib.models import Classifier
 from ldatlib.study import keys, plugins
+from ldatlib.study.profiles import PROFILES
 from ldatlib.study.settings import Profile
 from ldatlib.study.trainings import Training, Trainings
 from ldatlib.training.checkpoint import load_model
@@ -45,7 +46,7 @@ class Workspace(Trainings):
     def __init__(
         self, profile: Profile, root: Path, deadline: float | None = None, processes: int = 1
     ):
-        self.profile, self.root = profile, Path(root)
+        self.profile, self.root = profile, path_of(root)
         self.deadline, self.processes = deadline, processes
 
     def __getstate__(self) -> dict:
@@ -99,9 +100,22 @@ class Workspace(Trainings):
 
     @functools.cached_property
     def plane_dataset(self) -> Dataset:
-        # A folder may have fewer classes than the profile draws.
-        known = [c for c in self.profile.plane_classes if c < self.dataset.num_classes]
-        return self.dataset.subset(known, self.profile.plane_images)
+        """The images of Figures 1 and 2: those of the classes ``plane_classes``.
+
+        A folder may have fewer classes than the profile draws by itself. Raises ``UserError`` where
+        others were asked for, or fewer than two are left.
+        """
+        p, data = self.profile, self.dataset
+        known = [c for c in p.plane_classes if c < data.num_classes]
+        own = PROFILES.get(p.name)
+        asked = own is None or p.plane_classes != own.plane_classes
+        if len(known) < 2 or (asked and len(known) < len(p.plane_classes)):
+            raise UserError(
+                f"plane_classes={','.join(map(str, p.plane_classes))}: {data.title} has the "
+                f"classes 0 to {data.num_classes - 1}; choose two or more of them, such as "
+                "--set plane_classes=0,1"
+            )
+        return data.subset(known, p.plane_images)
 
     def view(self, training: Training) -> Dataset:
         """The images that this training sees."""

@@ -117,7 +117,7 @@ def test_subset(digits):
         assert torch.equal(subset.labels[s] == 0, digits.labels[s][keep][:limit] == 7)
         assert subset.labels[s].unique().tolist() == [0, 1]
     assert subset.fingerprint != digits.fingerprint
-    with pytest.raises(UserError, match="no class 10 in digits"):
+    with pytest.raises(UserError, match="no class 10 in scikit-learn digits"):
         digits.subset([0, 10])
 
 

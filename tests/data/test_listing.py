@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldatlib.data.listing import ENDINGS, list_pictures, shown
+from ldatlib.data.listing import ENDINGS, list_pictures
 from ldatlib.data.load import load_dataset
+from ldatlib.data.names import shown
 from ldatlib.errors import UserError
 
 

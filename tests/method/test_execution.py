@@ -1,7 +1,8 @@
-"""How a network runs: what a process does with the memory of freed tensors."""
+"""How a network runs: the memory of freed tensors, and processes side by side."""
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 
@@ -55,3 +56,32 @@ def test_whoever_sets_the_allocator_is_left_alone(setting):
     kept, recorded, alone, after = churn(**setting)
     assert (kept, recorded) == ("False", "False")
     assert int(after) > int(alone) / 2
+
+
+ALONE = """
+import os, sys
+import joblib
+import runner
+from ldatlib.evaluation.side_by_side import spread
+from ldatlib.study.schedule import has_locks
+
+print(has_locks(), spread(lambda _: os.getpid(), [(1,), (2,)], 2) == [os.getpid()] * 2)
+runner.release_workers()
+"""
+
+
+def test_a_read_only_shared_memory_leaves_one_process():
+    """No threads in its place: they would share the random state that attacks draw from."""
+    mount = "mount -t tmpfs -o ro tmpfs /dev/shm"
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(["unshare", "-Urm", "sh", "-c", mount]).returncode
+    ):
+        pytest.skip("no mounts of one's own here")
+    command = ["unshare", "-Urm", "sh", "-c", f'{mount} && exec "$0" -W ignore -c "$1"']
+    done = subprocess.run(
+        [*command, sys.executable, ALONE], capture_output=True, text=True, cwd=PROJECT
+    )
+    assert done.stdout == "False True\n", done.stderr
+    assert done.stderr.startswith("processes have no locks here, one works alone: [Errno 30]")
+    assert done.stderr.count("\n") == 1

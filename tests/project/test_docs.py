@@ -79,7 +79,7 @@ def spans(text: str) -> list[str]:
 def anchors(page: Path) -> set[str]:
     """The headings of a page as GitHub's anchors."""
     found, seen = set(), {}
-    for heading in re.findall(r"^#+ (.+)$", prose(page.read_text()), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.+)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE):
         heading = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
         slug = re.sub(r"[^\w\- ]", "", heading).replace(" ", "-")
         count = seen.get(slug, 0)
@@ -137,7 +137,7 @@ def dead(names) -> list[str]:
 
 def present(page: Path) -> str:
     """What a page says of today: of the changelog's tables, which name what is gone, "now"."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     if page != CHANGELOG:
         return text
     cells = [row.rsplit("|", 2)[1] for row in text.splitlines() if row.startswith("|")]

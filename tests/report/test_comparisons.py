@@ -12,6 +12,7 @@ from ldatlib import open_run
 from ldatlib.data import load_dataset, outline
 from ldatlib.errors import UserError
 from ldatlib.report import comparisons, paper, tables
+from ldatlib.report.words import p_value
 
 
 def seeded(defence, seed, right, images=20):
@@ -42,6 +43,15 @@ def test_methods_are_compared_by_welch_over_at_least_three_seeds():
     assert comparisons.compare_methods(RECORDS, "ldat", "standard", "l2") == pytest.approx(expected)
     with pytest.raises(UserError, match="mart has 1 training"):
         comparisons.compare_methods(RECORDS, "ldat", "mart", "l2")
+
+
+def test_seeds_that_all_agree_have_no_p():
+    """Networks that never learn are all alike: there is no spread to measure a difference by."""
+    same = [seeded(d, seed, n) for d, n in (("ldat", 5), ("standard", 5)) for seed in range(3)]
+    assert p_value(comparisons.compare_methods(same, "ldat", "standard", "l2")).startswith("no p")
+    one = same[:3] + [record for record in RECORDS if record.defence == "standard"]
+    found = comparisons.compare_methods(one, "ldat", "standard", "l2")
+    assert 0 < found < 1 and p_value(found) == f"p = {found:.2g}"
 
 
 def test_only_the_seeded_defences_have_more_trainings(tmp_path):

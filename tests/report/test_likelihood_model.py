@@ -1,5 +1,6 @@
 """The small model of the likelihood term, held against direct minimisation, and the study."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -131,6 +132,19 @@ def test_the_choice_is_by_validation_alone(study):
     table["val_l2_pgd"] = [1.0, 3.0, 2.0]
     table["test_l2_pgd"] = [3.0, 1.0, 2.0]
     assert tables.best_by_validation(table) == "lambda 0"
+
+
+def test_classes_of_one_validation_image_have_no_separation(study):
+    """Without a spread within a class there is nothing to divide by."""
+    run, names, trainings, (trained, *others) = study
+    lone = msgspec.structs.replace(trained[0], last={**trained[0].last, "val_within_class": 0.0})
+    found = [[lone, *trained[1:]], *others]
+    table = tables.likelihood_study(names, *found)
+    assert list(table.separation.isna()) == [True, False, False]
+    read = tables.likelihood_study_for_reading(names, *found)
+    assert read.separation.iloc[0] == "none: no spread within a class"
+    figure = figures.small_model(table, dict.fromkeys(names, 0.1), run.dataset.num_classes, 0.1)
+    assert "as written" not in figures.caption(figure) and names[2] in figures.caption(figure)
 
 
 def test_figures_draw_every_training(study):

@@ -2,8 +2,7 @@
 
 from ldatlib.report import glossary
 from ldatlib.report.claims.evidence import Evidence, Seen
-
-_ONE_POINT = "all features lie in one point"
+from ldatlib.report.tables import why_undefined
 
 
 def better_clustered(evidence: Evidence) -> Seen:
@@ -12,7 +11,8 @@ def better_clustered(evidence: Evidence) -> Seen:
     for name, numbers in found.items():
         natural, adversarial = numbers.silhouette_natural, numbers.silhouette_adversarial
         if natural is None or adversarial is None:
-            return None, _ONE_POINT
+            missing = "silhouette, natural" if natural is None else "silhouette, adversarial"
+            return None, why_undefined(evidence.features[name], missing)
         values[name] = (natural, adversarial)
     text = "; ".join(
         f"silhouette of {glossary.defence(name)}: natural {v[0]:.2f}, adversarial {v[1]:.2f}"
@@ -25,7 +25,7 @@ def better_clustered(evidence: Evidence) -> Seen:
 def same_distribution(evidence: Evidence) -> Seen:
     numbers = evidence.features[evidence.ldat].numbers
     if numbers.probe is None or numbers.probe_low is None:
-        return None, _ONE_POINT
+        return None, why_undefined(evidence.features[evidence.ldat], "probe")
     text = (
         f"a linear probe tells natural from adversarial features in {numbers.probe:.1%} "
         f"[{numbers.probe_low:.1%}, {numbers.probe_high:.1%}] of held-out cases; chance is 50%"
@@ -38,6 +38,6 @@ def natural_features_are_closer(evidence: Evidence) -> Seen:
     numbers = evidence.features[evidence.ldat].numbers
     near, far = numbers.own_centroid_natural, numbers.own_centroid_adversarial
     if near is None or far is None:
-        return None, _ONE_POINT
+        return None, why_undefined(evidence.features[evidence.ldat], "to own centroid, natural")
     text = f"mean distance to the own class's mean: natural {near:.2f}, adversarial {far:.2f}"
     return near < far, text

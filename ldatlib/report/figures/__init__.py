@@ -3,6 +3,7 @@
 Each returns a matplotlib Figure; ``save`` writes it as PNG and PDF.
 """
 
+from ldatlib.report.escape import class_key
 from ldatlib.report.figures.ablation import replaced_attack
 from ldatlib.report.figures.detector import (
     adaptive,
@@ -13,7 +14,7 @@ from ldatlib.report.figures.detector import (
 from ldatlib.report.figures.features import embedded, tsne
 from ldatlib.report.figures.images import gallery, gallery_rows
 from ldatlib.report.figures.likelihood import likelihood_over_epochs, small_model
-from ldatlib.report.figures.look import colour, save, style
+from ldatlib.report.figures.look import caption, colour, save, style
 from ldatlib.report.figures.masking import growing_eps, surfaces
 from ldatlib.report.figures.plane import feature_planes, plane_of, toy_trajectories
 from ldatlib.report.figures.training import training_curves
@@ -25,6 +26,8 @@ __all__ = [
     "accuracy_by_eps",
     "accuracy_by_steps",
     "adaptive",
+    "caption",
+    "class_key",
     "colour",
     "defence_success",
     "embedded",

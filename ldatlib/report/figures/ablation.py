@@ -6,7 +6,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ldatlib.evaluation.named_attacks import METHODS
-from ldatlib.report.figures.look import panels
+from ldatlib.report.escape import in_figure
+from ldatlib.report.figures.look import finished, panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 from ldatlib.study.records import Basic
 
@@ -27,7 +28,8 @@ def replaced_attack(records: Mapping[str, Basic]) -> Figure:
             error = [[value - 100 * share.low], [100 * share.high - value]]
             axis.bar(index, value, yerr=error, color=colours[index], capsize=3)
             axis.annotate(f"{value:.0f}", (index, 2), ha="center", color="white", fontsize=8)
-        axis.set_xticks(range(len(records)), list(records), rotation=30, ha="right")
+        axis.set_xticks(range(len(records)), [*map(in_figure, records)], rotation=30, ha="right")
         axis.set(title=title, ylim=(0, 102))
     axes[0][0].set_ylabel("accuracy (%), 95% interval")
-    return figure
+    names = ", ".join(records)
+    return finished(figure, f"Natural and robust accuracy of LDAT trained with: {names}.")

@@ -14,8 +14,14 @@ from torch import Tensor
 
 from ldatlib.evaluation import detection
 from ldatlib.report import detector, glossary
-from ldatlib.report.figures.look import bars, legend_below, panels
-from ldatlib.report.words import NO_THRESHOLD, NORMS_IN_FIGURES, THRESHOLDS, set_title
+from ldatlib.report.figures.look import bars, finished, legend_below, named, panels, say
+from ldatlib.report.words import (
+    NO_THRESHOLD,
+    NORMS_IN_FIGURES,
+    NOT_FROZEN,
+    THRESHOLDS,
+    set_title,
+)
 from ldatlib.study.records import Detection
 
 RIGHT, WRONG, VALIDATION, CUT = "#0173b2", "#d55e00", "#b0b0b0", "#222222"
@@ -65,9 +71,11 @@ def likelihood_histograms(record: Detection, bins: int = 30) -> Figure:
             axis.xaxis.label.set_size(8)
         row[0].set_ylabel("images (%)")
     legend_below(figure, axes[0][0])
-    title = glossary.defence(record.defence)
-    figure.suptitle(f"{title}, {record.images} test images; wrong = the attack succeeded")
-    return figure
+    about = f"{record.images} test images; wrong = the attack succeeded"
+    figure.suptitle(f"{named(record.defence)}, {about}")
+    sets = ", ".join(map(set_title, names))
+    shows = f"Histograms of posterior and log-likelihood, right and wrong images apart: {sets}. "
+    return finished(figure, f"{shows}{glossary.defence(record.defence)}, {about}.")
 
 
 def defence_success(records: Mapping[str, Detection]) -> Figure:
@@ -79,11 +87,14 @@ def defence_success(records: Mapping[str, Detection]) -> Figure:
     axes = list(grid.flat)
     for axis, (defence, score) in zip(axes, shown, strict=False):
         _success_panel(axis, records[defence], score)
-        axis.set_title(f"{glossary.defence(defence)}: {glossary.title(score)}", fontsize=9)
+        axis.set_title(f"{named(defence)}: {glossary.title(score)}", fontsize=9)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
-    legend_below(figure, figure.axes[0])
-    return figure
+    legend_below(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
+    names = ", ".join(map(glossary.defence, records))
+    return finished(
+        figure, f"Defence success by attack and threshold, a panel a score of: {names}."
+    )
 
 
 def _success_panel(axis: Axes, record: Detection, score: str) -> None:
@@ -103,6 +114,8 @@ def _success_panel(axis: Axes, record: Detection, score: str) -> None:
     axis.set_xticks(range(len(names)), titles, fontsize=6)
     axis.set(ylim=(0, 102))
     axis.set_ylabel(f"{glossary.title('defence_success')} (%)", fontsize=8)
+    if detector.frozen_threshold(record, score) is None:
+        say(axis, f"frozen: {NOT_FROZEN}")
 
 
 def threshold_static(record: Detection, score: str, attack: str, threshold: float) -> Figure:
@@ -119,11 +132,12 @@ def threshold_static(record: Detection, score: str, attack: str, threshold: floa
     _stacked(left, scores, right, low, high, 50)
     val, _ = detector.scored(record, score, "val")
     weights = np.full(len(val), 100 / len(val))
-    style = {"color": VALIDATION, "histtype": "stepfilled", "alpha": 0.45, "zorder": 0}
-    left.hist(val, 50, (low, high), weights=weights, label="natural, validation", **style)
+    style: dict[str, Any] = {"color": VALIDATION, "histtype": "stepfilled", "alpha": 0.45}
+    style |= {"zorder": 0, "range": (low, high), "weights": weights}
+    left.hist(val, 50, label="natural, validation", **style)
     left.axvline(threshold, color=CUT, lw=1.5, label=f"threshold {threshold:.3f}")
     left.set(xlabel=glossary.title(score), ylabel="images (%)", xlim=(low, high))
-    left.set_title(f"{glossary.defence(record.defence)}, {set_title(attack)}")
+    left.set_title(f"{named(record.defence)}, {set_title(attack)}")
     left.legend(fontsize=7)
     good, bad = detector.groups(record, score, attack)
     curve = detection.roc(good, bad)
@@ -137,7 +151,10 @@ def threshold_static(record: Detection, score: str, attack: str, threshold: floa
     wrong = "wrong" if attack in ("clean", "val") else "successful adversarial"
     middle.set(xlabel=f"accepted of {wrong}", ylabel="accepted of clean correct")
     middle.set_aspect("equal")
-    return figure
+    shows = (
+        f"Histogram of the {glossary.title(score)} with the threshold {threshold:.3f}, and ROC: "
+    )
+    return finished(figure, f"{shows}{glossary.defence(record.defence)}, {set_title(attack)}.")
 
 
 def adaptive(frame: pd.DataFrame, score: str = "posterior") -> Figure:
@@ -159,10 +176,12 @@ def adaptive(frame: pd.DataFrame, score: str = "posterior") -> Figure:
                 ends = np.array([shown[f"{name}_low"], shown[f"{name}_high"]])
                 look = {"color": fill, "label": name}
                 bars(axis, places + shift, shown[name], ends, 0.38, look)
-            names = [glossary.defence(name) for name in shown.defence]
+            names = [named(name) for name in shown.defence]
             axis.set_xticks(places, names, rotation=35, ha="right", fontsize=8)
             axis.set_title(f"{NORMS_IN_FIGURES[norm]}, threshold {threshold}", fontsize=9)
             axis.set(ylim=(0, 102))
         row[0].set_ylabel("wrong and accepted (%)")
     legend_below(figure, axes[0][0])
-    return figure
+    titles = ", ".join(map(glossary.defence, dict.fromkeys(frame.defence)))
+    shows = "Wrong and accepted images under the strongest ordinary and the adaptive attack, by "
+    return finished(figure, f"{shows}threshold: {titles}.")

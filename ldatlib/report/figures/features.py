@@ -8,8 +8,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ldatlib.evaluation.feature_space import Cloud
-from ldatlib.report.figures.look import panels
+from ldatlib.report.escape import class_labels, in_figure
+from ldatlib.report.figures.look import finished, panels
 from ldatlib.study.records import Features
+
+# Classes that a legend names.
+_MOST = 22
 
 
 def embedded(record: Features) -> Cloud:
@@ -24,18 +28,20 @@ def tsne(clouds: Mapping[str, Cloud], class_names: Sequence[str]) -> Figure:
     ``clouds``: title -> features in two dimensions, see ``embedded``. All panels have one scale.
     """
     figure, axes = panels(1, len(clouds), 4.6 * len(clouds), 4.6, sharex=True, sharey=True)
+    names = class_labels(class_names)
     palette = sns.color_palette("tab10" if len(class_names) <= 10 else "husl", len(class_names))
     for axis, (title, cloud) in zip(axes[0], clouds.items(), strict=True):
-        for label, name in enumerate(class_names):
+        for label, name in enumerate(names):
             own = cloud.y == label
             dots = {"s": 9, "color": palette[label], "linewidths": 0.7}
             axis.scatter(*cloud.natural[own].T, marker="o", alpha=0.8, label=name, **dots)
             axis.scatter(*cloud.adversarial[own].T, marker="x", alpha=0.6, **dots)
-        axis.set(title=title, xticks=[], yticks=[], aspect="equal")
-    handles, labels = axes[0][0].get_legend_handles_labels()
+        axis.set(title=in_figure(title), xticks=[], yticks=[], aspect="equal")
+    # Of very many classes a legend would leave no room for the picture.
+    handles, labels = axes[0][0].get_legend_handles_labels() if len(names) <= _MOST else ([], [])
     for marker, name in (("o", "natural"), ("x", "adversarial")):
         handles.append(matplotlib.lines.Line2D([], [], marker=marker, ls="", color="0.3"))
         labels.append(name)
-    if len(labels) <= 24:
-        figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
-    return figure
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
+    shows = f"t-SNE of natural and adversarial features, a colour a class: {', '.join(clouds)}."
+    return finished(figure, shows, class_names if len(names) <= _MOST else ())

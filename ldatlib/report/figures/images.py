@@ -12,6 +12,8 @@ from torch import Tensor
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.models import Classifier
 from ldatlib.report import glossary
+from ldatlib.report.escape import class_labels
+from ldatlib.report.figures.look import finished, named
 from ldatlib.report.words import column_title
 from ldatlib.study.records import Whitebox
 
@@ -26,6 +28,7 @@ class Cell:
     label: int
     predicted: int
     confidence: float  # of the predicted class
+    clean: bool  # whether the network has the image right without an attack
 
 
 def gallery_rows(
@@ -47,18 +50,24 @@ def gallery_rows(
         with torch.no_grad():
             confidence, predicted = model(x_adv[None].to(device)).softmax(1).max(1)
         label = int(images["y"][index])
-        return Cell(name, images["x"][index], x_adv, label, int(predicted), float(confidence))
+        clean = records[name].clean_right[index] == "1"
+        found = int(predicted), float(confidence)
+        return Cell(name, images["x"][index], x_adv, label, *found, clean)
 
     keys = next(iter(records.values())).attacks
     return [(column_title(key), [cell(name, key) for name in models]) for key in keys]
 
 
 def _telling_image(records: Sequence[Whitebox], kept: int) -> int:
-    """Of the first ``kept`` that all have right, the one that fools about half of the pairs."""
-    clean = torch.stack([from_bits(record.clean_right)[:kept] for record in records]).all(0)
+    """Of the first ``kept`` that all have right, the one that fools about half of the pairs.
+
+    Where there is none, of those that most have right.
+    """
+    right = torch.stack([from_bits(record.clean_right)[:kept] for record in records])
+    clean = right.float().mean(0)
     columns = [column for record in records for column in record.attacks.values()]
     fooled = torch.stack([~from_bits(column.right)[:kept] for column in columns]).float().mean(0)
-    return int((fooled - 0.5).abs().where(clean, torch.tensor(2.0)).argmin())
+    return int((fooled - 0.5).abs().where(clean == clean.max(), torch.tensor(2.0)).argmin())
 
 
 def gallery(
@@ -68,13 +77,13 @@ def gallery(
 
     ``rows``: (attack title, cells), see ``gallery_rows``.
     """
-    columns = len(rows[0][1])
+    columns, names = len(rows[0][1]), class_labels(class_names)
     layout = ConstrainedLayoutEngine(h_pad=0.01, hspace=0.0)
     figure = Figure(figsize=(2.7 * columns, 0.98 * len(rows) + 0.4), layout=layout)
     axes = figure.subplots(len(rows), 3 * columns, squeeze=False)
     for index, cell in enumerate(rows[0][1]):
         axes[0][3 * index + 1].annotate(
-            glossary.defence(cell.defence),
+            named(cell.defence),
             (0.5, 1),
             xytext=(0, 16),
             xycoords="axes fraction",
@@ -90,11 +99,17 @@ def gallery(
             _picture(middle, (cell.x_adv - cell.x) * magnify / 2 + 0.5)
             _picture(right, cell.x_adv)
             fooled = cell.predicted != cell.label
-            name = f"{class_names[cell.predicted]} {cell.confidence:.0%}"
+            name = f"{names[cell.predicted]} {cell.confidence:.0%}"
             right.set_title(name, fontsize=7, color="tab:red" if fooled else "tab:green", pad=2)
-            left.set_title(class_names[cell.label], fontsize=7, pad=2)
+            left.set_title(names[cell.label], fontsize=7, pad=2)
         row[0].set_ylabel(title, fontsize=6)
-    return figure
+    shown = rows[0][1]
+    titles = ", ".join(glossary.defence(cell.defence) for cell in shown)
+    shows = f"A test image under each attack on {titles}: original, perturbation, attacked."
+    if not all(cell.clean for cell in shown):
+        wrong = "No saved image is right for all of these networks: those that have it wrong "
+        figure.suptitle(f"{wrong}are not attacked", fontsize=8)
+    return finished(figure, shows, class_names)
 
 
 def _picture(axis: Axes, image: Tensor) -> None:

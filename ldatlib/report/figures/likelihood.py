@@ -7,7 +7,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ldatlib.report.figures.look import legend_below, panels
+from ldatlib.report.escape import in_figure
+from ldatlib.report.figures.look import finished, legend_below, panels
 from ldatlib.report.likelihood_model import half_squared_distance
 
 _PANELS = {
@@ -29,13 +30,13 @@ def likelihood_over_epochs(logs: Mapping[str, Sequence[Mapping[str, float]]]) ->
         for (name, log), shade in zip(logs.items(), colours, strict=True):
             lines = [line for line in log if key in line]
             values = [percent * line[key] for line in lines]
-            axis.plot(
-                [line["epoch"] for line in lines], values, "-o", ms=3, color=shade, label=name
-            )
+            epochs, label = [line["epoch"] for line in lines], in_figure(name)
+            axis.plot(epochs, values, "-o", ms=3, color=shade, label=label)
         # From a spread that collapses to one that nothing holds: factors, not differences.
         axis.set(title=title, xlabel="epoch", yscale="linear" if percent > 1 else "log")
     legend_below(figure, axes[0][0], min(len(logs), 5))
-    return figure
+    shows = "Accuracies and distances of features on validation images over the epochs of LDAT: "
+    return finished(figure, f"{shows}{', '.join(logs)}.")
 
 
 def small_model(
@@ -50,15 +51,16 @@ def small_model(
     and the one measured. Right: separation against weight, and the line above which the model
     says that everything falls into one point.
     """
-    shown = table[table.training.map(weights) > 0]
+    shown = table[(table.training.map(weights) > 0) & table.separation.notna()]
+    names = ", ".join(shown.training) or "no training has a separation"
     figure, (axes,) = panels(1, 2, 10, 4.4)
     colours = sns.color_palette("husl", len(shown))
     ends = []
     for (_, row), shade in zip(shown.iterrows(), colours, strict=True):
-        weight = weights[row.training]
+        weight, label = weights[row.training], in_figure(row.training)
         expected = half_squared_distance(row.separation, weight, num_classes, margin)
         ends += [expected, row.val_own_centroid]
-        axes[0].plot(expected, row.val_own_centroid, "o", color=shade, label=row.training)
+        axes[0].plot(expected, row.val_own_centroid, "o", color=shade, label=label)
         axes[1].plot(weight, row.separation, "o", color=shade)
     line = np.array([0, 1.05 * max(ends, default=1.0)])
     axes[0].plot(line, line, "--", color="0.6", lw=1)
@@ -80,4 +82,5 @@ def small_model(
         ylim=(0, None),
     )
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    return figure
+    shows = "Distance of features to their centroids, as a small model expects it and as measured; "
+    return finished(figure, f"{shows}separation of classes against the weight: {names}.")

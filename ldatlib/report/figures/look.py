@@ -1,6 +1,6 @@
 """One look for all figures; colours follow the defence through all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ldatlib.files import path_of
+from ldatlib.report import fonts, glossary
+from ldatlib.report.escape import class_key, in_figure
+from ldatlib.report.page import DESCRIPTION
 
 # Colour-blind safe; the undefended network recedes, LDAT stands out.
 _COLOURS = {
@@ -24,11 +30,15 @@ _COLOURS = {
 }
 _ANY_OTHER = "#56b4e9"
 _STYLE = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+# To LaTeX far more characters mean something than names are escaped for.
+_STYLE |= {"text.usetex": False}
 
 
 def style() -> None:
     """The look; called by the notebooks' first cell."""
     sns.set_theme(context="notebook", style="ticks", font_scale=0.8, rc=_STYLE)
+    # A dollar sign in a table is one.
+    pd.set_option("display.html.use_mathjax", False)
 
 
 def colour(defence: str) -> str:
@@ -36,11 +46,41 @@ def colour(defence: str) -> str:
     return _COLOURS.get(defence, _ANY_OTHER)
 
 
+def named(defence: str) -> str:
+    """The title of a defence for a text of a figure."""
+    return in_figure(glossary.defence(defence))
+
+
+def finished(figure: Figure, shows: str, classes: Sequence[str] = ()) -> Figure:
+    """The figure with a font for each of its texts, and with what it ``shows`` in words.
+
+    The last line of every figure's function; ``classes``: the names of those that it labels.
+    """
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if more := fonts.fallback(text.get_text()):
+            text.set_fontfamily([*text.get_fontfamily(), *more])
+    key = class_key(classes)
+    figure.set_label(f"{shows} Classes: {key}." if key else shows)
+    return figure
+
+
+def caption(figure: Figure) -> str:
+    """What a figure shows, in words: for those who cannot see it, and with the key to numbers."""
+    return str(figure.get_label())
+
+
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """``NAME.png`` and ``NAME.pdf``, free of dates so that the same figure gives the same file."""
+    """``NAME.png`` and ``NAME.pdf``, free of dates so that the same figure gives the same file.
+
+    Both carry the ``caption``.
+    """
+    folder, said = path_of(folder), caption(figure)
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=150, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None})
+    about = {"Software": None, DESCRIPTION: said}
+    figure.savefig(folder / f"{name}.png", dpi=150, metadata=about)
+    about = {"CreationDate": None, "Producer": None, "Subject": said}
+    figure.savefig(folder / f"{name}.pdf", metadata=about)
 
 
 def panels(
@@ -51,10 +91,16 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, **more)
 
 
+def say(axis: Axes, text: str) -> None:
+    """A line in a panel, such as why something is not there."""
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=8)
+
+
 def legend_below(figure: Figure, axis: Axes, columns: int | None = None) -> None:
     """One legend for all panels, from the entries of one of them."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns or len(labels))
+    if labels:
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns or len(labels))
 
 
 def bars(

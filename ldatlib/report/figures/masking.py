@@ -6,9 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ldatlib.report import glossary
-from ldatlib.report.figures.look import colour, panels
-from ldatlib.report.words import NORMS_IN_FIGURES
+from ldatlib.report.figures.look import colour, finished, named, panels, say
+from ldatlib.report.words import NORMS, NORMS_IN_FIGURES
 from ldatlib.study.records import Masking
+
+_NOTHING_RIGHT = "no network has an image right"
 
 
 def surfaces(records: Sequence[Masking], norm: str) -> Figure:
@@ -32,7 +34,7 @@ def surfaces(records: Sequence[Masking], norm: str) -> Figure:
         )
         axis.contour(positions, positions, grid.T, levels=[0], colors="k", linewidths=1)
         axis.plot(0, 0, "*", color="k", ms=8)
-        axis.set_title(glossary.defence(defence), fontsize=9)
+        axis.set_title(named(defence), fontsize=9)
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_axis_off()
     figure.supxlabel("steps of eps along the gradient", fontsize=9)
@@ -40,8 +42,12 @@ def surfaces(records: Sequence[Masking], norm: str) -> Figure:
     if shown:
         label = "mean margin / clean margin"
         figure.colorbar(drawn, ax=axes, label=label, ticks=[-1.5, -1, -0.5, 0, 0.5, 1, 1.5])
+    else:
+        say(axes[0][0], _NOTHING_RIGHT)
     figure.suptitle(f"Margin of the wrong classes over the true one, {NORMS_IN_FIGURES[norm]}")
-    return figure
+    names = ", ".join(glossary.defence(defence) for defence, _ in shown) or _NOTHING_RIGHT
+    shows = f"Mean margin on the plane of the gradient and a random direction, {NORMS[norm]}: "
+    return finished(figure, f"{shows}{names}.")
 
 
 def growing_eps(records: Sequence[Masking], norm: str) -> Figure:
@@ -52,12 +58,18 @@ def growing_eps(records: Sequence[Masking], norm: str) -> Figure:
         tests = record.norms[norm].tests if norm in record.norms else []
         for points in [test.numbers.points for test in tests if test.numbers.points]:
             values = [100 * point.robust_accuracy.value for point in points]
-            look = {"color": colour(record.defence), "label": glossary.defence(record.defence)}
+            look = {"color": colour(record.defence), "label": named(record.defence)}
             axis.plot([point.eps for point in points], values, "-o", ms=3, **look)
     axis.set(xscale="log", ylim=(-2, 102), xlabel=f"eps, {NORMS_IN_FIGURES[norm]}, in pixel units")
     axis.set_ylabel("accuracy under PGD (%)")
     budgets = sorted({float(x) for line in axis.lines for x in line.get_xdata()})
     axis.set_xticks(budgets, [f"{eps:.3g}" for eps in budgets])
     axis.minorticks_off()
-    axis.legend(fontsize=8)
-    return figure
+    drawn = [record for record in records if norm in record.norms]
+    names = ", ".join(glossary.defence(record.defence) for record in drawn)
+    if axis.lines:
+        axis.legend(fontsize=8)
+    else:
+        say(axis, _NOTHING_RIGHT)
+    shows = f"Accuracy under PGD on ever larger balls, {NORMS[norm]}, a line a network: "
+    return finished(figure, f"{shows}{names if axis.lines else _NOTHING_RIGHT}.")

@@ -1,5 +1,6 @@
 """Fig. 1 to 3: attacks on a linear classifier, and features of two dimensions."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import Classifier
-from ldatlib.report.figures.look import panels
+from ldatlib.report.escape import class_labels, in_figure
+from ldatlib.report.figures.look import finished, panels
+
+_MARKERS = "os^DvP*Xph"
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,15 @@ class Plane:
     means: np.ndarray | None  # [C, 2], of a Gaussian-mixture head
 
     @property
-    def gap(self) -> float:
-        """Mean move from natural to adversarial, in units of the distance of class means."""
+    def gap(self) -> float | None:
+        """Mean move from natural to adversarial, in units of the distance of class means.
+
+        None where that is no unit: images of one class, or means in one point.
+        """
         moved = np.linalg.norm(self.adversarial - self.natural, axis=1).mean()
         centres = [self.natural[self.y == label].mean(0) for label in np.unique(self.y)]
         apart = [np.linalg.norm(a - b) for i, a in enumerate(centres) for b in centres[:i]]
-        return float(moved / np.mean(apart))
+        return float(moved / np.mean(apart)) if any(apart) else None
 
 
 def plane_of(title: str, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> Plane:
@@ -89,8 +96,10 @@ def toy_trajectories(
         steps.set_xlabel("step")
     axes[0][0].set_ylabel("$x_2$")
     axes[1][0].set_ylabel("signed distance to the boundary")
-    figure.suptitle("Boundary (solid), the band B around it (dashed, grey), x green, x + δ red")
-    return figure
+    shown = "Boundary (solid), the band B around it (dashed, grey), x green, x + δ red"
+    figure.suptitle(shown)
+    shows = f"Walks of {', '.join(paths)} in the plane, and the distance to the boundary by step. "
+    return finished(figure, f"{shows}{shown}.")
 
 
 def feature_planes(planes: Sequence[Plane], class_names: Sequence[str], arrows: int = 0) -> Figure:
@@ -98,7 +107,8 @@ def feature_planes(planes: Sequence[Plane], class_names: Sequence[str], arrows: 
 
     ``arrows`` draws that many of the moves from natural to adversarial.
     """
-    palette = sns.color_palette("Set2", len(class_names))
+    names, kinds = class_labels(class_names), ", ".join(plane.title for plane in planes)
+    palette = sns.color_palette("Set2", len(names))
     figure, axes = panels(1, len(planes), 3.9 * len(planes), 3.9)
     for axis, plane in zip(axes[0], planes, strict=True):
         natural, adversarial, y = plane.natural, plane.adversarial, plane.y
@@ -123,13 +133,13 @@ def feature_planes(planes: Sequence[Plane], class_names: Sequence[str], arrows: 
         )
         for start, end in zip(natural[:arrows], adversarial[:arrows], strict=True):
             axis.plot(*np.stack([start, end]).T, color="0.4", lw=0.4, alpha=0.5, zorder=1)
-        for label, marker in zip(range(len(class_names)), "os^DvP*Xph", strict=False):
+        for label, marker in zip(range(len(names)), itertools.cycle(_MARKERS)):
             own = y == label
             axis.plot(*natural[own].T, marker, color="tab:blue", ms=4, alpha=0.7, mew=0)
             axis.plot(*adversarial[own].T, marker, color="tab:red", ms=4, alpha=0.7, mew=0)
         if plane.means is not None:
             axis.plot(*plane.means.T, "o", color="gold", mec="k", ms=9, zorder=4)
-        axis.set(title=plane.title, xticks=[], yticks=[])
+        axis.set(title=in_figure(plane.title), xticks=[], yticks=[])
     handles = [
         matplotlib.lines.Line2D([], [], marker="o", ls="", color=c, mec=e, label=t)
         for c, e, t in (
@@ -139,7 +149,8 @@ def feature_planes(planes: Sequence[Plane], class_names: Sequence[str], arrows: 
         )
     ] + [
         matplotlib.lines.Line2D([], [], marker=m, ls="", color="0.4", label=f"class {name}")
-        for m, name in zip("os^DvP*Xph", class_names, strict=False)
+        for m, name in zip(itertools.cycle(_MARKERS), names)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9))
+    shows = "Features of two dimensions, natural blue and adversarial red, over decision regions: "
+    return finished(figure, f"{shows}{kinds}.", class_names)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from ldatlib.report import glossary
-from ldatlib.report.figures.look import colour, legend_below, panels
+from ldatlib.report.figures.look import colour, finished, legend_below, named, panels
 
 
 def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -29,7 +29,7 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
                 continue
             epochs = [line["epoch"] for line in lines]
             values = [line[name] for line in lines]
-            axis.plot(epochs, values, color=colour(defence), label=glossary.defence(defence))
+            axis.plot(epochs, values, color=colour(defence), label=named(defence))
             if name == "perturbation_norm" and defence == "ldat":
                 raw = [line["attack_norm"] for line in lines]
                 axis.plot(epochs, raw, ":", color=colour(defence))
@@ -38,4 +38,6 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure
                 axis.annotate(text, **where, textcoords="offset points", fontsize=7)
         axis.set(title=title, xlabel="epoch", yscale=scale)
     legend_below(figure, axes[0][0])
-    return figure
+    names = ", ".join(map(glossary.defence, logs))
+    shows = "Loss, validation accuracies, length of the perturbations, centroids and lambda over "
+    return finished(figure, f"{shows}epochs: {names}.")

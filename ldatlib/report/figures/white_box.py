@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ldatlib.attacks import NORMS
 from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report import glossary
-from ldatlib.report.figures.look import colour, panels
+from ldatlib.report.figures.look import colour, finished, named, panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 from ldatlib.study.records import Share, Sweep
 
@@ -27,7 +27,8 @@ def accuracy_by_eps(records: Mapping[str, Sweep]) -> Figure:
         axis.set(title=title, xlabel="budget (pixel units)", ylim=(-2, 102))
     axes[0][0].set_ylabel(_YLABEL)
     axes[0][1].legend()
-    return figure
+    names = ", ".join(map(glossary.defence, records))
+    return finished(figure, f"Robust accuracy under PGD against the budget, both norms: {names}.")
 
 
 def accuracy_by_steps(records: Mapping[str, Sweep]) -> Figure:
@@ -42,14 +43,14 @@ def accuracy_by_steps(records: Mapping[str, Sweep]) -> Figure:
         axis.set(title=title, xlabel="iterations", ylim=(-2, 102))
     axes[0][0].set_ylabel(_YLABEL)
     axes[0][1].legend()
-    return figure
+    names = ", ".join(map(glossary.defence, records))
+    shows = "Robust accuracy against the iterations of PGD (L-inf) and of C&W (L2): "
+    return finished(figure, f"{shows}{names}.")
 
 
 def _curve(axis: Axes, xs: Sequence[float], shares: list[Share], defence: str) -> None:
     values = [100 * share.value for share in shares]
     width = 2.5 if defence == "ldat" else 1.3
-    axis.plot(
-        xs, values, "-o", ms=3, lw=width, color=colour(defence), label=glossary.defence(defence)
-    )
+    axis.plot(xs, values, "-o", ms=3, lw=width, color=colour(defence), label=named(defence))
     low, high = [100 * share.low for share in shares], [100 * share.high for share in shares]
     axis.fill_between(xs, low, high, color=colour(defence), alpha=0.08, lw=0)

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ldatlib.report import glossary
-from ldatlib.report.figures.look import bars, legend_below, panels
+from ldatlib.report.figures.look import bars, finished, legend_below, named, panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 
 # From what the paper measures (grey) to everything that was run (dark): column, term, shade.
@@ -33,8 +33,10 @@ def scrutiny(frame: pd.DataFrame) -> Figure:
             where = places + 0.2 * (index - 1.5)
             look = {"color": shade, "label": glossary.title(title)}
             bars(axis, where, of_norm[name], ends, 0.19, look)
-        axis.set_xticks(places, [glossary.defence(name) for name in of_norm.defence])
+        axis.set_xticks(places, [named(name) for name in of_norm.defence])
         axis.set(ylim=(0, 102), ylabel="accuracy (%), 95% interval")
         axis.set_title(f"{NORMS_IN_FIGURES[norm]}, {of_norm.images.iloc[0]} test images")
     legend_below(figure, axes[0][0])
-    return figure
+    names = ", ".join(map(glossary.defence, dict.fromkeys(frame.defence)))
+    shows = "Accuracy left by the strongest of Table 1's attacks, all of them, AutoAttack and all "
+    return finished(figure, f"{shows}attacks: {names}.")

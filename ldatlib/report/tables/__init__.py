@@ -9,14 +9,21 @@ from ldatlib.report.tables.black_box import table4, table4_beside_paper, transfe
 from ldatlib.report.tables.detector import (
     COUNTS,
     WORST_CASES,
+    adaptive_at_frozen,
     adaptive_for_reading,
     adaptive_rows,
+    areas,
     outcome_rows,
     outcomes_for_reading,
     scores_by_attack,
     thresholds,
 )
-from ldatlib.report.tables.features import feature_distances, feature_numbers
+from ldatlib.report.tables.features import (
+    feature_distances,
+    feature_numbers,
+    feature_numbers_for_reading,
+    why_undefined,
+)
 from ldatlib.report.tables.files import path
 from ldatlib.report.tables.likelihood import (
     best_by_validation,
@@ -31,13 +38,16 @@ from ldatlib.report.tables.worst_case import scrutiny, scrutiny_for_reading
 __all__ = [
     "COUNTS",
     "WORST_CASES",
+    "adaptive_at_frozen",
     "adaptive_for_reading",
     "adaptive_rows",
     "alarms",
+    "areas",
     "basic_row",
     "best_by_validation",
     "feature_distances",
     "feature_numbers",
+    "feature_numbers_for_reading",
     "likelihood_study",
     "likelihood_study_for_reading",
     "masking_rows",
@@ -58,4 +68,5 @@ __all__ = [
     "thresholds",
     "trainings",
     "transfer_matrix",
+    "why_undefined",
 ]

@@ -10,7 +10,14 @@ from ldatlib.evaluation import detection
 from ldatlib.report import detector, glossary, words
 from ldatlib.report.comparisons import share
 from ldatlib.report.detector import missed
-from ldatlib.report.words import NORMS, THRESHOLDS, column_title, set_title
+from ldatlib.report.words import (
+    NO_THRESHOLD,
+    NORMS,
+    NOT_FROZEN,
+    THRESHOLDS,
+    column_title,
+    set_title,
+)
 from ldatlib.study.records import Adaptive, Detection, Share
 from ldatlib.study.records.scrutiny import Accepted
 
@@ -19,7 +26,10 @@ WORST_CASES = {f"{norm}_worst_case": column_title(norm) for norm in NORMS}
 
 
 def thresholds(records: Mapping[str, Detection]) -> pd.DataFrame:
-    """A row a network, score and threshold: what it does to natural images."""
+    """A row a network, score and threshold: what it does to natural images.
+
+    Where no threshold could be frozen a row without numbers says so.
+    """
     rows = []
     for name, record in records.items():
         for score in record.scores:
@@ -36,7 +46,13 @@ def thresholds(records: Mapping[str, Detection]) -> pd.DataFrame:
                         "accepted though wrong": clean.counts.accepted_wrong,
                     }
                 )
-    frame = pd.DataFrame(rows).dropna(subset="value")
+            if detector.frozen_threshold(record, score) is None:
+                reason = {"threshold": f"frozen: {NOT_FROZEN}"}
+                rows.append({"defence": glossary.defence(name), "score": score, **reason})
+    frame = pd.DataFrame(rows)
+    frame = frame[frame.threshold != NO_THRESHOLD]
+    whole = ["rejected though right", "accepted though wrong"]
+    frame = frame.astype(dict.fromkeys(whole, "Int64"))
     return frame.set_index(["defence", "score", "threshold"])
 
 
@@ -96,12 +112,36 @@ def outcomes_for_reading(frame: pd.DataFrame) -> pd.DataFrame:
     for name in ("defence_success", "robust_error_under_rejection"):
         table[f"{glossary.title(name)} %"] = percent(name)
     table["rejected of all %"] = percent("rejection")
-    table[glossary.title("auc")] = frame.auc.round(3)
+    # All of them may be missing, which pandas would not take for numbers.
+    table[glossary.title("auc")] = frame.auc.astype(float).round(3)
     table.index = pd.MultiIndex.from_arrays(
         [frame.threshold, [WORST_CASES.get(n) or set_title(n) for n in frame["set"]]],
         names=["threshold", "images"],
     )
     return table.astype(object).where(table.notna(), "")
+
+
+def areas(records: Mapping[str, Detection]) -> pd.DataFrame:
+    """AUC: a row a network and score, a column a set of images; NaN where nobody was fooled."""
+    rows = {}
+    for name, record in records.items():
+        for score in record.scores:
+            found = detector.outcomes(record, score, None)
+            rows[glossary.defence(name), score] = {set_title(n): o.auc for n, o in found.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    return table.rename_axis(["defence", "score"])
+
+
+def adaptive_at_frozen(adaptive: Sequence[Adaptive], ordinary: Sequence[Detection]) -> pd.DataFrame:
+    """``adaptive_rows`` at the threshold that accepts 95%; at the paper's where none was frozen."""
+    frame = adaptive_rows(adaptive, ordinary)
+    frozen = frame[frame.threshold == THRESHOLDS["accept_95"]]
+    keys = ["defence", "seed", "norm", "score"]
+    known = set(frozen[keys].itertuples(index=False, name=None))
+    others = frame[frame.threshold == THRESHOLDS["paper"]]
+    others = others[[key not in known for key in others[keys].itertuples(index=False, name=None)]]
+    others = others.assign(threshold=f"{THRESHOLDS['paper']}; frozen: {NOT_FROZEN}")
+    return pd.concat([frozen, others]).sort_index()
 
 
 def adaptive_rows(adaptive: Sequence[Adaptive], ordinary: Sequence[Detection]) -> pd.DataFrame:

@@ -25,12 +25,29 @@ NUMBERS = {
 
 
 def feature_numbers(records: Mapping[str, Features]) -> pd.DataFrame:
-    """Distances, silhouettes and the probe: a column a network; empty where it has collapsed."""
+    """Distances, silhouettes and the probe as numbers: a column a network; NaN where undefined."""
     found = {
         title: {word: getattr(record.numbers, name) for name, word in NUMBERS.items()}
         for title, record in records.items()
     }
     return pd.DataFrame(found, dtype=float)
+
+
+def feature_numbers_for_reading(records: Mapping[str, Features]) -> pd.DataFrame:
+    """The same with three digits, or with the reason why there is no number."""
+    found = {}
+    for title, record in records.items():
+        values = {word: getattr(record.numbers, name) for name, word in NUMBERS.items()}
+        found[title] = {
+            word: why_undefined(record, word) if value is None else f"{value:.3f}"
+            for word, value in values.items()
+        }
+    return pd.DataFrame(found)
+
+
+def why_undefined(record: Features, word: str) -> str:
+    """Why a number of a record is null; older records have them so for one reason alone."""
+    return record.undefined.get(word, "all features lie in one point")
 
 
 def feature_distances(model: Classifier, saved: Mapping[str, Tensor]) -> pd.DataFrame:

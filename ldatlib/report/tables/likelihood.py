@@ -18,6 +18,8 @@ _FEATURES = {
     "perturbation_norm": "training perturbation",
 }
 
+_NO_SPREAD = "none: no spread within a class"
+
 
 def likelihood_study(
     names: Sequence[str],
@@ -29,7 +31,8 @@ def likelihood_study(
 
     Validation and test images apart; distances are those of clean validation images after the
     last epoch, in feature units. ``separation`` is the distance between class means over the root
-    mean squared distance within a class, ``critical_weight`` what follows from it.
+    mean squared distance within a class, ``critical_weight`` what follows from it; NaN where every
+    class has one image, or a point for all of them.
     """
     rows = []
     for name, training, val, test in zip(names, trained, validated, tested, strict=True):
@@ -39,7 +42,8 @@ def likelihood_study(
             for key, column in record.attacks.items():
                 row[f"{split}_{key}"] = 100 * column.robust_accuracy.value
         row |= {key: training.last.get(key, float("nan")) for key in _FEATURES}
-        row["separation"] = row["val_between_classes"] / row["val_within_class"]
+        within = row["val_within_class"] or float("nan")
+        row["separation"] = row["val_between_classes"] / within
         network, defence = training.config["network"], training.config["defence"]
         row["critical_weight"] = critical_weight(
             row["separation"], network["num_classes"], defence["margin"]
@@ -61,7 +65,8 @@ def likelihood_study_for_reading(
         read = {f"{title}, test": value for title, value in basic_row(record).items()}
         read["L2 PGD, validation"] = f"{row['val_l2_pgd']:.1f}"
         read |= {title: f"{row[key]:.2f}" for key, title in _FEATURES.items()}
-        read["separation"] = f"{row['separation']:.2f}"
+        apart = row["separation"]
+        read["separation"] = _NO_SPREAD if pd.isna(apart) else f"{apart:.2f}"
         rows[row["training"]] = read
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("changed")
 

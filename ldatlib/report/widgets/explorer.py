@@ -11,7 +11,7 @@ import msgspec
 
 from ldatlib.errors import UserError
 from ldatlib.evaluation import detection
-from ldatlib.files import write_json
+from ldatlib.files import path_of, write_json
 from ldatlib.report import detector, glossary
 from ldatlib.report.widgets import picture
 from ldatlib.report.words import set_title
@@ -56,11 +56,12 @@ def _checked(
         first = next(iter(records.values()))
         if record.fingerprint != first.fingerprint:
             raise UserError(f"the record of {name} is of other data than the first; recompute it")
-    paths = path if isinstance(path, Mapping) else dict.fromkeys(records, path)
+    given = path if isinstance(path, Mapping) else dict.fromkeys(records, path)
+    paths = {name: path_of(target) for name, target in given.items() if target is not None}
     for name, target in paths.items():
-        if target is not None and not Path(target).is_file():
+        if not target.is_file():
             raise UserError(f"no record {target} to store a threshold of {name} in")
-    return {name: Path(target) for name, target in paths.items() if target is not None}
+    return paths
 
 
 class ThresholdExplorer(ipywidgets.VBox):
@@ -155,7 +156,7 @@ class ThresholdExplorer(ipywidgets.VBox):
             record, score = self.record, self.score.value
             low, high = detector.score_range(record, score)
             if threshold is None:
-                threshold = detector.frozen_threshold(record, score)
+                threshold = detector.first_threshold(record, score)
             with self.threshold.hold_trait_notifications():
                 self.threshold.min, self.threshold.max = low, high
                 self.threshold.step = (high - low) / _STEPS or 1e-3

@@ -46,6 +46,10 @@ class Kind(ABC):
     def operations(self, ws: Workspace, training: Training) -> float:
         """Floating point operations, an estimate."""
 
+    def obstacle(self, ws: Workspace, training: Training) -> str | None:
+        """Why this cannot be computed of these data, and the remedy, as one line; else None."""
+        return None
+
     def products(self, ws: Workspace, training: Training) -> tuple[Path, ...]:
         """Files beside the record: without them the job is not done."""
         return ()

@@ -44,8 +44,8 @@ class Detection(Kind):
             val = torch.tensor(entries["val"]["score"], dtype=torch.float64)
             thresholds = {
                 "paper": detection.PAPER_THRESHOLD if score == "posterior" else None,
-                "accept_95": detection.freeze_threshold(val, right.cpu(), 0.95),
-                "accept_99": detection.freeze_threshold(val, right.cpu(), 0.99),
+                "accept_95": _frozen(val, right.cpu(), 0.95),
+                "accept_99": _frozen(val, right.cpu(), 0.99),
             }
             for name, images in sets.items():
                 values, predicted = detection.score_images(model, images.to(device), score)
@@ -62,6 +62,11 @@ class Detection(Kind):
 
     def operations(self, ws, training):
         return 12 * ws.profile.saved_images * operations.forward_of(ws, training)
+
+
+def _frozen(scores: Tensor, right: Tensor, accept: float) -> float | None:
+    """None where no validation image is right: such a network has nothing to accept."""
+    return detection.freeze_threshold(scores, right, accept) if right.any() else None
 
 
 DETECTION = Detection()

@@ -23,6 +23,7 @@ class Features(Kind):
         parts = ("natural", "adversarial", "y")
         return {
             "numbers": feature_space.numbers(cloud),
+            "undefined": feature_space.undefined(cloud),
             "embedding": {part: getattr(flat, part).round(4).tolist() for part in parts},
             "images": len(cloud.y),
         }

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 import msgspec
 
 from ldatlib.errors import UserError
-from ldatlib.files import read_json
+from ldatlib.files import path_of, read_json
 from ldatlib.study.records.attacked import Basic, Sweep, Transfer, Whitebox, WorstCase
 from ldatlib.study.records.common import Provenance, Record, Scored, SelfCheck, Share
 from ldatlib.study.records.representation import Detection, Exploratory, Features
@@ -97,6 +97,7 @@ def read(path: Path, shape: type[Record] = Record) -> Record:
     Raises ``UserError`` for a file that is cut or altered, of an unknown kind or of another one
     than ``shape`` is for, or not as this version writes it; it names file and field.
     """
+    path = path_of(path)
     found = read_json(path)
     kind = found.get("kind")
     if not isinstance(kind, str) or kind not in RECORDS:

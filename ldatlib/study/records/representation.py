@@ -18,7 +18,7 @@ Silhouette = Annotated[float | None, about("in [-1,1]; 1: tight, separate classe
 
 
 class FeatureNumbers(Part, frozen=True, kw_only=True):
-    """What the picture cannot say. All null where every feature lies in one point.
+    """What the picture cannot say. Null where features have no such number: see ``undefined``.
 
     Distances are in units of the mean distance between the class means of natural features.
     """
@@ -58,6 +58,9 @@ class Features(Record, frozen=True, kw_only=True):
     numbers: FeatureNumbers
     embedding: Embedding
     images: Annotated[Count, about("images, each natural and attacked")]
+    undefined: Annotated[
+        dict[str, str], about("why a number is null, by its name; empty in older records")
+    ] = {}
 
 
 class Score(Part, frozen=True, kw_only=True):
@@ -65,7 +68,10 @@ class Score(Part, frozen=True, kw_only=True):
 
     thresholds: Annotated[
         dict[str, float | None],
-        about("`paper` (0.6; null for the likelihood), `accept_95`, `accept_99`: frozen on `val`"),
+        about(
+            "`paper` (0.6; null for the likelihood), `accept_95`, `accept_99`: frozen on `val`; "
+            "null where no image of it is right"
+        ),
     ]
     sets: Annotated[dict[str, Scored], about("`val`, `clean` and one an attack, `NORM_METHOD`")]
 
