@@ -8,15 +8,13 @@ from torch import Tensor, nn
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.findings import Findings
 
-# Fewer images say nothing of chance.
-_FEWEST = 8
-# Below this accuracy, other inputs are tried; one that is better by chance alone is named in at
-# most so many cases.
-_WEAK, _BY_CHANCE = 0.75, 1e-3
+# Fewer images say nothing of chance; where few are right, more are looked at.
+_FEWEST, _MORE = 8, 64
+# Below this accuracy, other labels and inputs are tried, and named where they are better. By chance
+# alone one is in at most so many cases.
+_WEAK, _BY_CHANCE = 0.75, 0.005
 # How often a model that guesses would be right at most, in so many cases.
 _GUESSING = 0.95
-# The share right with shifted labels from which that is said. Two classes, swapped, have half.
-_CLEARLY = 0.5
 
 _STATISTICS = {
     3: {
@@ -27,43 +25,45 @@ _STATISTICS = {
 }
 
 
+def spread_over(x: Tensor, count: int) -> Tensor:
+    """Rows of at most ``count`` images from all over the data, which may lie class by class."""
+    return torch.linspace(0, len(x) - 1, min(count, len(x)), device=x.device).round().long()
+
+
 def diagnose(
-    model: nn.Module, x: Tensor, y: Tensor, logits: Tensor, all_labels: Tensor, found: Findings
+    model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, logits: Tensor, found: Findings
 ) -> None:
-    """Findings on what a model predicts for a few images; ``logits`` are those of ``x``.
+    """Findings on what a model predicts; ``logits`` are those of the images ``rows``.
 
     Raises ``UserError`` where labels are certainly shifted: the first or the last class does not
     occur, and three in four shifted ones are right.
     """
-    predicted, count, classes = logits.argmax(1), len(x), logits.shape[1]
-    if count < _FEWEST:
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    if len(rows) < _FEWEST:
         return
-    if (predicted == predicted[0]).all() and not (y == y[0]).all():
+    constant = bool((predicted == predicted[0]).all())
+    if constant and not (y[rows] == y[rows[0]]).all():
         found.warn(
             "constant",
-            f"the model predicts class {int(predicted[0])} for all {count} images looked at: "
+            f"the model predicts class {int(predicted[0])} for all {len(rows)} images looked at: "
             "there is little to attack; has it collapsed, are its weights loaded?",
         )
-    right = predicted == y
-    guessing = int(right.sum()) <= _most_by_guessing(count, classes)
-    if guessing:
-        _check_shift(predicted, y, all_labels, classes, found)
-    if not guessing and right.double().mean() >= _WEAK:
+    if (predicted == y[rows]).float().mean() >= _WEAK:
         return
-    said = f"only {int(right.sum())} of {count} images looked at are right"
-    better = _better_input(model, x, y, right)
-    if better:
-        how, with_it = better
-        found.warn(
-            "input",
-            f"{said}, and {with_it} if the model is given {how}: make that a part of the model, "
-            f"lambda x: model({how})",
-        )
-    elif guessing and not any(flag.name == "shifted" for flag in found):
+    rows = spread_over(x, _MORE)
+    with torch.no_grad():
+        predicted = model(x[rows]).argmax(1)
+    right = predicted == y[rows]
+    said = f"only {int(right.sum())} of {len(rows)} images looked at are right"
+    known = len(found)
+    if not constant:
+        _check_shift(predicted, y, rows, classes, said, found)
+    _check_input(model, x[rows], y[rows], right, said, found)
+    if len(found) == known and int(right.sum()) <= _most_by_guessing(len(rows), classes):
         found.warn(
             "chance",
             f"{said}, about chance with {classes} classes; neither labels shifted by one nor "
-            "normalised images nor pixels of 0 to 255 help: are the weights loaded, are the "
+            "normalised images nor pixels of 0 to 255 clearly help: are the weights loaded, are the "
             "classes in this order?",
         )
 
@@ -74,35 +74,45 @@ def _most_by_guessing(count: int, classes: int) -> int:
     return int(binom.ppf(_GUESSING, count, 1 / classes))
 
 
-def _check_shift(
-    predicted: Tensor, y: Tensor, all_labels: Tensor, classes: int, found: Findings
-) -> None:
-    for shift, how in ((-1, "y - 1"), (1, "y + 1")):
-        right = predicted == y + shift
-        if right.double().mean() < _CLEARLY:
-            continue
-        said = f"{int((predicted == y).sum())} of {len(y)} images looked at are right with the "
-        said += f"labels as they are, and {int(right.sum())} with {how}"
-        unused = all_labels.min() >= 1 if shift < 0 else all_labels.max() <= classes - 2
-        if unused and right.double().mean() >= _WEAK:
-            raise UserError(f"{said}; labels run from 0 to {classes - 1}: pass {how}")
-        found.warn("shifted", f"{said}: are labels shifted? They run from 0 to {classes - 1}")
-
-
-def _better_input(model: nn.Module, x: Tensor, y: Tensor, right: Tensor) -> tuple[str, int] | None:
-    """The input with which clearly more images are right, as an expression, and how many."""
+def _clearly_better(now: Tensor, right: Tensor) -> bool:
+    """The sign test of McNemar."""
     from scipy.stats import binom
 
-    best = None
+    gained, lost = int((now & ~right).sum()), int((right & ~now).sum())
+    return gained > lost and binom.sf(gained - 1, gained + lost, 0.5) <= _BY_CHANCE
+
+
+def _check_shift(
+    predicted: Tensor, y: Tensor, rows: Tensor, classes: int, said: str, found: Findings
+) -> None:
+    for shift, how in ((-1, "y - 1"), (1, "y + 1")):
+        now = predicted == y[rows] + shift
+        if not _clearly_better(now, predicted == y[rows]):
+            continue
+        said = f"{said}, and {int(now.sum())} with {how}"
+        unused = y.min() >= 1 if shift < 0 else y.max() <= classes - 2
+        if unused and now.float().mean() >= _WEAK:
+            raise UserError(f"{said}; labels run from 0 to {classes - 1}: pass {how}")
+        found.warn("shifted", f"{said}: are labels shifted? They run from 0 to {classes - 1}")
+        return
+
+
+def _check_input(
+    model: nn.Module, x: Tensor, y: Tensor, right: Tensor, said: str, found: Findings
+) -> None:
+    tried = {}
     for how, change in _inputs(x).items():
         with torch.no_grad():
             now = model(change(x)).argmax(1) == y
-        gained, lost = int((now & ~right).sum()), int((right & ~now).sum())
-        # The sign test of McNemar.
-        by_chance = binom.sf(gained - 1, gained + lost, 0.5) if gained else 1.0
-        if by_chance <= _BY_CHANCE and (best is None or now.sum() > best[1]):
-            best = how, int(now.sum())
-    return best
+        if _clearly_better(now, right):
+            tried[how] = int(now.sum())
+    if tried:
+        how = max(tried, key=lambda way: tried[way])
+        found.warn(
+            "input",
+            f"{said}, and {tried[how]} if the model is given {how}: make that a part of the "
+            f"model, lambda x: model({how.split(',')[0].split(' with')[0]})",
+        )
 
 
 def _inputs(x: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:

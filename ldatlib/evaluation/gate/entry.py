@@ -1,7 +1,8 @@
 """The gate itself: ``check``, and ``gated``, which puts it before an evaluator.
 
-It costs three forward passes and one gradient on at most 32 images from all over the data, one pass
-more where the model has to be adapted, and up to six more where few of the images are right.
+It costs three forward passes and one gradient on at most 32 images from all over the data, half a
+pass more in small batches, one more where the model has to be adapted, and up to seven more on 64
+images where few are right.
 """
 
 import functools
@@ -15,11 +16,18 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ldatlib.errors import UserError
 from ldatlib.evaluation.gate import outputs
-from ldatlib.evaluation.gate.diagnosis import diagnose
+from ldatlib.evaluation.gate.diagnosis import diagnose, spread_over
 from ldatlib.evaluation.gate.findings import Checked, EvaluationWarning, Findings
 from ldatlib.evaluation.gate.images import check_classes, check_images, check_labels
-from ldatlib.evaluation.gate.wrappers import Averaged, as_module, random_states_kept, switched_on
+from ldatlib.evaluation.gate.wrappers import (
+    Averaged,
+    FromFunction,
+    as_module,
+    random_states_kept,
+    switched_on,
+)
 from ldatlib.execution import full_precision
 
 LOOKED_AT = 32
@@ -91,20 +99,27 @@ def check(model, x, y, *, eot: int | None = None, seed: int = 0, has_eot: bool =
     UserError : one line on what is wrong, and what to do.
     """
     found = Findings()
+    if eot is not None and (not isinstance(eot, int) or eot < 1):
+        raise UserError(f"eot is a number of passes, at least 1, not {eot!r}")
     with _conditions():
         model = as_module(model)
         x = check_images(x, found)
         y = check_labels(y, len(x))
         device, dtype = outputs.place_of(model, x)
+        if isinstance(model, FromFunction) and not [*model.within, *model.rest]:
+            found.note(
+                "function",
+                "no module is seen in the function: what it runs must be in eval mode already",
+            )
         if x.device != device:
             found.note("device", f"images on {x.device} were moved to {device}, as the model is")
         x, y = x.to(device), y.to(device)
         if any(module.training for module in model.modules()) and not switched_on(model):
             found.note("train_mode", "the model is in train mode; it is evaluated in eval mode")
-        rows = torch.linspace(0, len(x) - 1, min(LOOKED_AT, len(x))).round().long().to(device)
+        rows = spread_over(x, LOOKED_AT)
         with full_precision(model), outputs.as_deployed(model):
             model, logits = _suited(model, x[rows], y, dtype, eot, seed, has_eot, found)
-            diagnose(model, x[rows], y[rows], logits, y, found)
+            diagnose(model, x, y, rows, logits, found)
     return Checked(model, x, y, logits.shape[1], tuple(found))
 
 

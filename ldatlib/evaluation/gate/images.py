@@ -19,7 +19,10 @@ def check_images(x, found: Findings) -> Tensor:
     x = _dense(_tensor(x, "images"), "images")
     _check_shape(x)
     if not x.is_floating_point():
-        raise UserError(f"images are {_name(x.dtype)}; pass x.float() / 255, floats in [0,1]")
+        raise UserError(
+            f"images are {_name(x.dtype)}, not floats in [0,1]; of pixels from 0 to 255 pass "
+            "x.float() / 255"
+        )
     x = _in_range(x, found)
     if x.dtype == torch.float64 and not torch.equal(x.float().double(), x):
         found.note(
@@ -82,7 +85,7 @@ def _dense(values: Tensor, what: str) -> Tensor:
         raise UserError(f"{what} are on the device meta, where there are no values")
     if values.layout != torch.strided or values.is_quantized:
         raise UserError(f"{what} are sparse or quantized; pass a dense tensor")
-    return values
+    return values.detach() if values.requires_grad else values
 
 
 def _check_shape(x: Tensor) -> None:
@@ -98,7 +101,8 @@ def _check_shape(x: Tensor) -> None:
         raise UserError("no images to evaluate on")
     if not x.numel():
         raise UserError(f"images of the shape {list(x.shape)} have no pixels")
-    if x.shape[3] in _CHANNELS and x.shape[1] > max(_CHANNELS) and x.shape[2] > max(_CHANNELS):
+    # Square ones only: [N, 16, 100, 1] may be what it says.
+    if x.shape[3] in _CHANNELS and x.shape[1] == x.shape[2] > max(_CHANNELS):
         raise UserError(
             f"images {list(x.shape)} look like [N, height, width, channels]; pass "
             "x.permute(0, 3, 1, 2)"
@@ -114,7 +118,7 @@ def _in_range(x: Tensor, found: Findings) -> Tensor:
             "[0,1]: leave those out"
         )
     span = f"images must lie in [0,1], yours in [{low:.7g}, {high:.7g}]"
-    hair = max(_HAIR, 8 * torch.finfo(x.dtype).eps)
+    hair = max(_HAIR, 2 * torch.finfo(x.dtype).eps)
     if low < -hair:
         raise UserError(
             f"{span}; leave the normalisation to the model: lambda x: model((x - mean) / std)"
@@ -138,9 +142,7 @@ def _in_range(x: Tensor, found: Findings) -> Tensor:
 
 
 def _plain(values: Tensor) -> Tensor:
-    """Detached, of no subclass, contiguous, and outside of inference mode; itself where it is."""
-    if values.requires_grad:
-        values = values.detach()
+    """Of no subclass, contiguous, and outside of inference mode; itself where it is."""
     if type(values) is not Tensor:
         values = values.detach().as_subclass(Tensor)
     values = values.contiguous()

@@ -69,7 +69,10 @@ def _modules_of(function) -> list[nn.Module]:
     if inspect.ismethod(function):
         return _modules_of(function.__self__)
     if inspect.isfunction(function):
-        names = inspect.getclosurevars(function)
+        try:
+            names = inspect.getclosurevars(function)
+        except ValueError:  # a name that has no value yet
+            return []
         values = [*names.nonlocals.values(), *names.globals.values()]
     else:
         values = list(getattr(function, "__dict__", {}).values())
@@ -77,10 +80,16 @@ def _modules_of(function) -> list[nn.Module]:
 
 
 def _has_modes(module: nn.Module) -> bool:
+    """Whether it can be put into eval mode; raises ``UserError`` if it can have no gradient."""
+    if any(weight.is_inference() for weight in (*module.parameters(), *module.buffers())):
+        raise UserError(
+            "the model was made in torch.inference_mode(), which allows no gradient; make or load "
+            "it outside"
+        )
     try:
         with frozen(module):
             return True
-    except NotImplementedError:
+    except (NotImplementedError, AttributeError):  # exported; frozen TorchScript has no modes
         return False
 
 
@@ -159,8 +168,6 @@ class Averaged(nn.Module):
 
     def __init__(self, model: nn.Module, passes: int, *, seed: int = 0):
         super().__init__()
-        if not isinstance(passes, int) or passes < 1:
-            raise UserError(f"eot is a number of passes, at least 1, not {passes!r}")
         self.model, self.passes, self.seed, self.calls = model, passes, seed, 0
         self.switched_on = switched_on(model)
 
