@@ -373,6 +373,7 @@ KINDS = {
     "parallel": nn.DataParallel,
     "compiled": lambda net: torch.compile(net, backend="eager"),
     "scripted": lambda net: torch.jit.trace(net, torch.rand(2, 1, 5, 5)),
+    "frozen": lambda net: torch.jit.freeze(torch.jit.script(net.eval())),
     "no_truth": HasNoTruth,
     "function": lambda net: lambda x: net(x),
     "method": lambda net: net.forward,
@@ -384,12 +385,14 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_models_that_pass_silently(net, images, evaluator, kind):
     x, y = images
-    model = KINDS[kind](net).eval() if kind not in ("function", "method") else KINDS[kind](net)
+    model = KINDS[kind](net)
+    model = model if kind in ("function", "method", "frozen") else model.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error", EvaluationWarning)
         found = figures(evaluator(model, x, y))
     assert torch.equal(found, figures(evaluator(net, x, y)))
-    assert flagged(model, x, y) == {}
+    # Frozen weights are constants of its code.
+    assert set(flagged(model, x, y)) == ({"function"} if kind == "frozen" else set())
 
 
 def test_a_program_of_torch_export_has_no_modes(net, images):
@@ -555,6 +558,13 @@ def test_shifted_labels_are_named():
     last = Wrong(model, lambda z: torch.cat([z[:, :1] - 9, z], 1))
     with pytest.raises(UserError, match=r"pass y \+ 1"):
         check(last, x, y)
+    # Also of a network that is right half of the time.
+    weak = torch.where(torch.arange(60) % 2 == 0, y, (y + 1) % 3)
+    with pytest.raises(UserError, match=r"pass y - 1"):
+        check(five, x, weak + 1)
+    # Two classes that are swapped are not shifted.
+    three = Wrong(model, lambda z: z[:, :2])
+    assert "chance" in flagged(three, x, 1 - predict(three, x))
     # Where the first class occurs, too, it is a guess.
     mixed = torch.where(torch.arange(60) % 6 == 0, 0, y + 1)
     assert "are labels shifted?" in flagged(five, x, mixed)["shifted"].text

@@ -22,6 +22,7 @@ from ldatlib.evaluation.gate.diagnosis import diagnose, spread_over
 from ldatlib.evaluation.gate.findings import Checked, EvaluationWarning, Findings
 from ldatlib.evaluation.gate.images import check_classes, check_images, check_labels
 from ldatlib.evaluation.gate.wrappers import (
+    Adapted,
     Averaged,
     FromFunction,
     as_module,
@@ -31,7 +32,8 @@ from ldatlib.evaluation.gate.wrappers import (
 from ldatlib.execution import full_precision
 
 LOOKED_AT = 32
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 # What was said of the evaluation around; None outside of any.
 _CURRENT: ContextVar[list[dict[str, str]] | None] = ContextVar("gate", default=None)
 
@@ -45,6 +47,7 @@ def gated(evaluator: Callable[_P, _R]) -> Callable[_P, _R]:
     """
     signature = inspect.signature(evaluator)
     has_eot = "eot" in signature.parameters
+    remedy = "pass eot=20" if has_eot else "pass gate.wrappers.Averaged(model, 20)"
 
     @functools.wraps(evaluator)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -54,7 +57,7 @@ def gated(evaluator: Callable[_P, _R]) -> Callable[_P, _R]:
         given = bound.arguments
         options = {name: given[name] for name in ("eot", "seed") if name in given}
         with _conditions():
-            found = check(given["model"], given["x"], given["y"], has_eot=has_eot, **options)
+            found = check(given["model"], given["x"], given["y"], remedy=remedy, **options)
             for flag in found.flags:
                 if flag.severity == "warning":
                     warnings.warn(flag.text, EvaluationWarning, stacklevel=2)
@@ -80,7 +83,9 @@ def passed(record: Iterable[dict[str, str]] = ()) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def check(model, x, y, *, eot: int | None = None, seed: int = 0, has_eot: bool = True) -> Checked:
+def check(
+    model, x, y, *, eot: int | None = None, seed: int = 0, remedy: str = "pass eot=20"
+) -> Checked:
     """What an evaluator needs, made of what the caller has; nothing of the caller's is changed.
 
     Parameters
@@ -89,6 +94,7 @@ def check(model, x, y, *, eot: int | None = None, seed: int = 0, has_eot: bool =
     x, y : images and classes [N], tensors or numpy arrays.
     eot : passes over which a randomised model is averaged; ``None`` refuses it.
     seed : of those passes.
+    remedy : what a caller who was refused them can do.
 
     Returns
     -------
@@ -118,46 +124,42 @@ def check(model, x, y, *, eot: int | None = None, seed: int = 0, has_eot: bool =
             found.note("train_mode", "the model is in train mode; it is evaluated in eval mode")
         rows = spread_over(x, LOOKED_AT)
         with full_precision(model), outputs.as_deployed(model):
-            model, logits = _suited(model, x[rows], y, dtype, eot, seed, has_eot, found)
+            model, logits = _adapted(model, x[rows], y, dtype, found)
+            randomised = outputs.check_random(model, x[rows], logits, eot, remedy, found)
+            if not randomised and not isinstance(model, Averaged):
+                outputs.check_batches(model, x[rows], logits, found)
+            if not outputs.check_gradient(model, x[rows], found):
+                model = Adapted(model, differentiable=False)
+            if randomised and eot is not None:
+                model = Averaged(model, eot, seed=seed)
             diagnose(model, x, y, rows, logits, found)
     return Checked(model, x, y, logits.shape[1], tuple(found))
 
 
-def _suited(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    dtype: torch.dtype,
-    eot: int | None,
-    seed: int,
-    has_eot: bool,
-    found: Findings,
+def _adapted(
+    model: nn.Module, x: Tensor, y: Tensor, dtype: torch.dtype, found: Findings
 ) -> tuple[nn.Module, Tensor]:
-    """The model behind what it needs, and its logits for ``x``."""
-    raw, seen = model, x.to(dtype, copy=True)
-    logits = outputs.ask(raw, seen)
+    """The model as a map from float32 images to float32 logits, and its logits for ``x``."""
+    seen = x.to(dtype, copy=True)
+    logits = outputs.ask(model, seen)
     outputs.check_finite(logits)
     check_classes(y, logits.shape[1])
-    needs = {"copies": not torch.equal(seen, x.to(dtype))}
-    if needs["copies"]:
+    copies = not torch.equal(seen, x.to(dtype))
+    if copies:
         found.note("in_place", "the model works on its input in place; it gets a copy")
     if dtype != torch.float32:
         found.note("precision", f"the model computes in {dtype}; images and logits are float32")
-    needs["probabilities"] = outputs.are_probabilities(logits)
-    if needs["probabilities"]:
+    probabilities = outputs.are_probabilities(logits)
+    if probabilities:
         found.warn(
             "probabilities",
             "the outputs are probabilities (rows sum to 1), in which gradients vanish; their "
             "logarithm is evaluated: better return the logits, without the softmax",
         )
-    model = outputs.adapt(raw, dtype, logits, **needs)
-    first = logits if model is raw else outputs.ask(model, x.clone())
-    randomised = outputs.check_random(model, x, first, eot, has_eot, found)
-    if not randomised and not isinstance(model, Averaged):
-        outputs.check_batches(model, x, first, found)
-    if not outputs.check_gradient(model, x, found):
-        model = outputs.adapt(raw, dtype, logits, **needs, differentiable=False)
-    return (Averaged(model, eot, seed=seed) if randomised else model), first
+    if copies or probabilities or not dtype == logits.dtype == torch.float32:
+        model = Adapted(model, dtype=dtype, copies=copies, probabilities=probabilities)
+        logits = outputs.ask(model, x.clone())
+    return model, logits
 
 
 @contextmanager
@@ -175,6 +177,6 @@ def _conditions() -> Iterator[None]:
 
 def _inner(model: nn.Module) -> nn.Module:
     """The caller's model, whose precision may have to be set."""
-    while hasattr(model, "model") and isinstance(model, (outputs.Adapted, Averaged)):
+    while isinstance(model, Adapted | Averaged):
         model = model.model
     return model

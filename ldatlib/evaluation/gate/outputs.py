@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.findings import Findings
-from ldatlib.evaluation.gate.wrappers import Adapted, Averaged, switched_on
+from ldatlib.evaluation.gate.wrappers import Averaged, switched_on
 
 # Two passes over one batch, relative to the spread of the logits: the tolerance of AutoAttack.
 _SAME = 1e-4
@@ -149,7 +149,7 @@ def differ(first: Tensor, second: Tensor, tolerance: float) -> Tensor:
 
 
 def check_random(
-    model: nn.Module, x: Tensor, first: Tensor, eot: int | None, has_eot: bool, found: Findings
+    model: nn.Module, x: Tensor, first: Tensor, eot: int | None, remedy: str, found: Findings
 ) -> bool:
     """Whether two passes over the same images differ, and ``eot`` says how to go on."""
     moved = differ(first, ask(model, x.clone()), _SAME)
@@ -170,7 +170,6 @@ def check_random(
     if eot is None:
         on = [type(m).__name__ for m in switched_on(model) if not list(m.children())]
         off = f" ({', '.join(sorted(set(on)))} in train mode)" if on else ""
-        remedy = "pass eot=20" if has_eot else "pass gate.wrappers.Averaged(model, 20)"
         raise UserError(
             f"{said}{off}; switch that off, or {remedy}: the mean of its probabilities over so "
             "many passes is attacked (expectation over transformations)"
@@ -217,14 +216,6 @@ def check_gradient(model: nn.Module, x: Tensor, found: Findings) -> bool:
             "images: there, attacks that follow gradients see nothing",
         )
     return True
-
-
-def adapt(model: nn.Module, dtype: torch.dtype, logits: Tensor, **needs: bool) -> nn.Module:
-    """The model behind ``Adapted`` where it needs that."""
-    needs = {name: value for name, value in needs.items() if value != (name == "differentiable")}
-    if dtype == logits.dtype == torch.float32 and not needs:
-        return model
-    return Adapted(model, dtype=dtype, **needs)
 
 
 def _precision(logits: Tensor) -> float:
