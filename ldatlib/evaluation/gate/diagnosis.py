@@ -89,12 +89,11 @@ def _check_shift(
     predicted: Tensor, y: Tensor, rows: Tensor, classes: int, said: str, found: Findings
 ) -> None:
     right = predicted == y[rows]
-    shifts = {shift: predicted == y[rows] + shift for shift in (-1, 1)}
-    better = {shift: now for shift, now in shifts.items() if _clearly_better(now, right)}
-    # Both ways: two classes are swapped, and nothing is shifted.
-    if len(better) != 1:
+    down, up = (predicted == y[rows] + shift for shift in (-1, 1))
+    shift, now, other = (-1, down, up) if down.sum() >= up.sum() else (1, up, down)
+    # As many both ways: two classes are swapped, and nothing is shifted.
+    if not (_clearly_better(now, right) and _clearly_better(now, other)):
         return
-    ((shift, now),) = better.items()
     how = "y - 1" if shift < 0 else "y + 1"
     said = f"{said}, and {int(now.sum())} with {how}"
     unused = y.min() >= 1 if shift < 0 else y.max() <= classes - 2
