@@ -14,7 +14,7 @@ from torch import nn
 
 from ldatlib import UserError
 from ldatlib.evaluation import adaptive, autoattack, robustness, worst_case
-from ldatlib.evaluation.gate.entry import check, said
+from ldatlib.evaluation.gate.entry import check, passed, said
 from ldatlib.evaluation.gate.findings import EvaluationWarning
 from ldatlib.evaluation.gate.wrappers import Averaged
 from ldatlib.evaluation.masking.bench import Effort
@@ -440,16 +440,21 @@ def test_networks_of_this_project_pass_silently():
 # What is warned of, and goes on
 
 
-def test_a_softmax_over_large_logits_is_named_and_broken(net, images):
-    """Its gradients are all 0; the list of Table 1 left what the clean accuracy was."""
+@pytest.mark.parametrize("scale", [100, 1e4])
+def test_a_softmax_over_large_logits_is_named_and_broken(net, images, scale):
+    """Its gradients are 0; unguarded, the attacks leave most or all of the clean accuracy."""
     x, y = images
     y = predict(net, x)
-    sharp = Wrong(net, lambda z: (100 * z).softmax(1))
-    plain = Wrong(net, lambda z: 100 * z)
+    sharp = Wrong(net, lambda z: (scale * z).softmax(1))
+    plain = Wrong(net, lambda z: scale * z)
     attacks = [Attack(m, "linf", 0.15, 20) for m in ("pgd", "apgd", "fab", "deepfool")]
     with pytest.warns(EvaluationWarning, match="probabilities"):
         found = robustness.evaluate(sharp, x, y, attacks)
     expected = robustness.evaluate(plain, x, y, attacks)
+    if scale > 100:
+        with passed():
+            unguarded = robustness.evaluate(sharp, x, y, attacks[:3]).record
+        assert unguarded["worst_case"]["linf"]["value"] > 0.9 and unguarded["ok"]
     assert [entry["name"] for entry in found.record["gate"]] == ["probabilities"]
     for attack in attacks[1:]:
         assert torch.equal(found.right[attack.key], expected.right[attack.key])
