@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError
+from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.masking import ball, landscape
 from ldatlib.evaluation.masking.bench import Bench, Effort
 from ldatlib.evaluation.masking.verdicts import TITLES, skipped
@@ -28,6 +29,7 @@ from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import share, to_bits
 
 
+@gated
 def examine(
     model: nn.Module,
     x: Tensor,
@@ -100,6 +102,7 @@ def _header(bench: Bench) -> dict:
         "images": len(bench.x),
         "clean_accuracy": share(bench.clean),
         "effort": asdict(bench.effort),
+        "gate": said(),
     }
 
 
