@@ -85,7 +85,7 @@ class Dataset:
         flip: bool,
     ) -> "Dataset":
         """From all the training and test images of a source: validation set apart, shuffled."""
-        images, labels = divide(train, test, sizes)
+        images, labels = divide(train, test, sizes, class_names)
         digest = fingerprint(class_names, images, labels)
         return cls(name, title, class_names, images, labels, digest, flip)
 

@@ -19,11 +19,13 @@ def load_digits(sizes: Sizes) -> Dataset:
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     order = shuffled(len(labels))
     images, labels = images[order], labels[order]
-    test = stratified(labels, TEST_SIZE if sizes.test is None else sizes.test, "test_size")
+    names = tuple(str(digit) for digit in range(10))
+    size = TEST_SIZE if sizes.test is None else sizes.test
+    test = stratified(labels, size, "test_size", names)
     return Dataset.divided(
         "digits",
         "scikit-learn digits (8x8)",
-        tuple(str(digit) for digit in range(10)),
+        names,
         (images[~test], labels[~test]),
         (images[test], labels[test]),
         sizes,

@@ -13,8 +13,15 @@ from helpers import Plane, SmoothNet, mostly_right, smooth_net, snapshot
 from torch import nn
 
 from ldatlib import UserError
-from ldatlib.evaluation import adaptive, autoattack, robustness, worst_case
-from ldatlib.evaluation.gate.entry import check, passed, said
+from ldatlib.evaluation import (
+    adaptive,
+    autoattack,
+    detection,
+    feature_space,
+    robustness,
+    worst_case,
+)
+from ldatlib.evaluation.gate.entry import check, heard, passed, said
 from ldatlib.evaluation.gate.findings import EvaluationWarning
 from ldatlib.evaluation.gate.wrappers import Averaged
 from ldatlib.evaluation.masking.bench import Effort
@@ -41,7 +48,10 @@ EVALUATORS = {
     ),
     "run_attack": lambda model, x, y: robustness.run_attack(model, x, y, PGD),
 }
+LABELLED = dict(EVALUATORS)
+EVALUATORS["detection"] = lambda model, x, y: detection.score_images(model, x)
 every_evaluator = pytest.mark.parametrize("evaluator", EVALUATORS.values(), ids=EVALUATORS)
+every_labelled = pytest.mark.parametrize("evaluator", LABELLED.values(), ids=LABELLED)
 
 
 @pytest.fixture
@@ -163,7 +173,7 @@ def test_no_images(net, images, evaluator):
     refused(evaluator, net, images[0][:0], images[1][:0], "no images")
 
 
-@every_evaluator
+@every_labelled
 @pytest.mark.parametrize("case", REFUSED_LABELS)
 def test_labels_that_are_refused(net, images, evaluator, case):
     change, message = REFUSED_LABELS[case]
@@ -197,7 +207,7 @@ def figures(result):
     """What an evaluator has found, as one tensor."""
     if isinstance(result, torch.Tensor):
         return result
-    if isinstance(result, list):
+    if isinstance(result, list | tuple):
         return torch.cat(result)
     if isinstance(result, dict):
         return torch.stack([from_bits(bits) for bits in result["right"].values()])
@@ -283,7 +293,7 @@ LABELS = {
 }
 
 
-@every_evaluator
+@every_labelled
 @pytest.mark.parametrize("kind", LABELS)
 def test_types_of_labels(net, images, evaluator, kind):
     x, y = images
@@ -422,9 +432,7 @@ def test_a_function_shows_the_modules_that_it_speaks_of(net, images):
 
 def test_networks_of_this_project_pass_silently():
     """All-negative logits of distances, and a collapsed network: a warning, no refusal."""
-    config = NetworkConfig(num_classes=3, depth=4, stages=1, width=8, in_channels=1, head="gmm")
-    network = build_network(config).eval()
-    x = torch.rand(24, 1, 8, 8)
+    network, x = classifier(), torch.rand(24, 1, 8, 8)
     y = predict(network, x)
     y[::5] = (y[::5] + 1) % 3
     assert set(flagged(network, x, y)) <= {"constant"}
@@ -508,7 +516,7 @@ WITHOUT_GRADIENT = {
 }
 
 
-@every_evaluator
+@every_labelled
 @pytest.mark.parametrize("kind", WITHOUT_GRADIENT)
 def test_models_without_a_gradient(net, images, evaluator, kind):
     model = Wrong(net, **WITHOUT_GRADIENT[kind])
@@ -530,6 +538,92 @@ def test_an_image_that_depends_on_its_neighbours(images):
     assert "batch" not in flagged(smooth_net(), *images)
 
 
+def test_who_listens_is_told_once_and_by_name(net, images):
+    x, _ = images
+    constant, y = Wrong(net, lambda z: 0 * z + torch.arange(CLASSES)), torch.arange(COUNT) % CLASSES
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EvaluationWarning)
+        with heard(("cat", "dog", "2", "bird", 'a {x} of"$y$')) as listener:
+            for _ in range(2):
+                record = robustness.evaluate(constant, x, y, [PGD]).record
+    assert record["gate"] == listener.record()
+    (found,) = [entry for entry in listener.record() if entry["name"] == "constant"]
+    assert found["severity"] == "warning"
+    assert 'predicts class 4 (a {x} of"$y$) for all 24 images' in found["text"]
+    with pytest.warns(EvaluationWarning, match="predicts class 4 for all"):
+        robustness.evaluate(constant, x, y, [])
+    names = ("0", "1", "2", "3", "4")
+    assert "class 4 for all" in flagged(constant, x, y, class_names=names)["constant"].text
+
+
+def test_a_warning_points_at_the_line_that_called(net, images):
+    model = Wrong(net, lambda z: z.softmax(1))
+    with pytest.warns(EvaluationWarning) as caught:
+        robustness.evaluate(model, *images, [])
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def classifier(**changes):
+    config = NetworkConfig(num_classes=3, depth=4, stages=1, width=8, in_channels=1, head="gmm")
+    return build_network(NetworkConfig(**config.as_dict() | changes)).eval()
+
+
+def test_features_are_those_of_eval_mode():
+    network, x = classifier(), torch.rand(24, 1, 8, 8)
+    for _ in range(3):
+        network.train()(torch.rand(16, 1, 8, 8))
+    saved = {"x": x, "y": predict(network.eval(), x), "linf_pgd": x.flip(0)}
+    with torch.no_grad():
+        expected = network.features(x).double().numpy()
+    with torch.inference_mode():
+        cloud = feature_space.cloud(network.train(), saved, "linf_pgd", 24)
+    np.testing.assert_allclose(cloud.natural, expected, atol=1e-6)
+    np.testing.assert_allclose(cloud.adversarial, expected[::-1], atol=1e-6)
+    assert network.training and cloud.y.tolist() == saved["y"].tolist()
+    for change, message in (
+        ({"x": 255 * x}, "divide by 255"),
+        ({"linf_pgd": x - torch.nan}, "24 of 24 images have pixels that are NaN"),
+        ({"y": saved["y"][:5]}, "24 images and 5 labels"),
+    ):
+        with pytest.raises(UserError, match=message):
+            feature_space.cloud(network, saved | change, "linf_pgd", 24)
+    with pytest.raises(UserError, match="no images of 'l2_pgd' among those saved: x, y, linf_pgd"):
+        feature_space.cloud(network, saved, "l2_pgd", 24)
+
+
+def test_features_and_likelihoods_need_the_network_itself():
+    x = torch.rand(24, 1, 8, 8)
+    single, double = classifier(), classifier().double()
+    with pytest.raises(UserError, match="pass a Classifier, in float32"):
+        feature_space.features(double, x)
+    with pytest.raises(UserError, match=r"Gaussian-mixture head \(of a Classifier in float32\)"):
+        detection.score_images(double, x, "log_likelihood")
+    with pytest.raises(UserError, match="pass a Classifier"):
+        feature_space.features(lambda x: single(x), x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EvaluationWarning)
+        score, _ = detection.score_images(single.train(), x, "log_likelihood")
+    with torch.no_grad():
+        expected = single.head.log_likelihood(single.eval().features(x))
+    torch.testing.assert_close(score, expected)
+
+
+def test_siblings_pass_the_gate_too(net, images):
+    """A float64 sibling and one in train mode attack as the plain one does; a tuple is refused."""
+    x, y = images
+    right = torch.ones(COUNT).bool()
+
+    def left(sibling):
+        found = examine(net, x, y, right, siblings={"other": sibling}, effort=EFFORT, **BALL)
+        (test,) = [test for test in found["tests"] if test["test"] == "transfer"]
+        return test["numbers"]["sources"]
+
+    plain = left(smooth_net())
+    assert left(smooth_net().double()) == left(smooth_net().train()) == plain
+    with pytest.raises(UserError, match="the sibling other: the model returns a tuple"):
+        left(Wrong(net, lambda z: (z, z)))
+
+
 # Labels and normalisation
 
 
@@ -539,7 +633,7 @@ def test_labels_from_one_never_end_in_a_number(net):
     known = predict(net, x) == y
     x, y = x[known], y[known]
     assert y.max() < CLASSES - 1 or (y + 1).max() == CLASSES
-    for evaluator in EVALUATORS.values():
+    for evaluator in LABELLED.values():
         refused(evaluator, net, x, y + 1, "subtract 1|pass y - 1")
 
 
@@ -567,6 +661,9 @@ def test_shifted_labels_are_named():
     weak = torch.where(torch.arange(60) % 2 == 0, y, torch.randint(3, (60,)))
     with pytest.raises(UserError, match=r"pass y - 1"):
         check(five, x, weak + 1)
+    # Labels that the model was trained on are no reason to end a run.
+    with heard():
+        assert flagged(five, x, y + 1)["shifted"].severity == "warning"
     # Two classes that are swapped are not shifted.
     three = Wrong(model, lambda z: z[:, :2])
     assert "chance" in flagged(three, x, 1 - predict(three, x))
@@ -635,7 +732,7 @@ def dropping(p=0.1):
 
 @every_evaluator
 def test_dropout_that_is_on_is_refused(images, evaluator):
-    has_eot = evaluator not in [EVALUATORS[n] for n in ("masking", "adaptive", "run_attack")]
+    has_eot = evaluator in [EVALUATORS[n] for n in ("evaluate", "worst_case", "autoattack")]
     remedy = "pass eot=20" if has_eot else r"Averaged\(model, 20\)"
     refused(evaluator, dropping(), *images, rf"randomised.* \(Dropout in train mode\).*{remedy}")
     # In train mode as a whole it is off in the evaluation.

@@ -39,17 +39,19 @@ def diagnose(
     """Findings on what a model predicts; ``logits`` are those of the images ``rows``.
 
     Raises ``UserError`` where labels are certainly shifted: the first or the last class does not
-    occur, and with shifted ones many times as many images are right.
+    occur, and with shifted ones many times as many images are right. (Of labels that the model
+    was trained on that is a finding.)
     """
     predicted, classes = logits.argmax(1), logits.shape[1]
     if len(rows) < _FEWEST:
         return
     constant = bool((predicted == predicted[0]).all())
     if constant and not (y[rows] == y[rows[0]]).all():
+        answer = found.class_of(int(predicted[0]))
         found.warn(
             "constant",
-            f"the model predicts class {int(predicted[0])} for all {len(rows)} images looked at: "
-            "there is little to attack; has it collapsed, are its weights loaded?",
+            f"the model predicts {answer} for all {len(rows)} images looked at: there is little to "
+            "attack; has it collapsed, are its weights loaded?",
         )
     if (predicted == y[rows]).float().mean() >= _WEAK:
         return
@@ -98,7 +100,7 @@ def _check_shift(
     how = "y - 1" if shift < 0 else "y + 1"
     said = f"{said}, and {int(now.sum())} with {how}"
     unused = y.min() >= 1 if shift < 0 else y.max() <= classes - 2
-    if unused and now.sum() > _MANY * right.sum():
+    if unused and now.sum() > _MANY * right.sum() and not found.known_labels:
         raise UserError(f"{said}; labels run from 0 to {classes - 1}: pass {how}")
     found.warn("shifted", f"{said}: are labels shifted? They run from 0 to {classes - 1}")
 

@@ -7,6 +7,7 @@ from msgspec import field
 from ldatlib.study.records.common import (
     Count,
     Fraction,
+    Gate,
     NonNegative,
     Part,
     Record,
@@ -58,6 +59,7 @@ class Features(Record, frozen=True, kw_only=True):
     numbers: FeatureNumbers
     embedding: Embedding
     images: Annotated[Count, about("images, each natural and attacked")]
+    gate: Gate = []
 
 
 class Score(Part, frozen=True, kw_only=True):
@@ -89,4 +91,5 @@ class Detection(Record, frozen=True, kw_only=True):
         about("`posterior`, and `log_likelihood` with a Gaussian-mixture head"),
     ]
     images: Annotated[Count, about("images a set, `val` apart")]
+    gate: Gate = []
     exploratory: Annotated[list[Exploratory], about("thresholds stored from the widget")] = []
