@@ -31,14 +31,14 @@ class Sizes:
 
 
 def divide(
-    train: Labelled, test: Labelled, sizes: Sizes, names: Sequence[str]
+    train: Labelled, test: Labelled, sizes: Sizes, class_names: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Images and labels of every split, shuffled, so that fewer of them are a random sample.
 
-    ``names`` are those of the classes. Raises ``UserError`` for a size out of range, or a class
+    Raises ``UserError`` for a size out of range, or a class
     that would have no image left.
     """
-    val = stratified(train[1], sizes.val, "val_size", names)
+    val = stratified(train[1], sizes.val, "val_size", class_names)
     kept = {"train": sizes.train, "test": sizes.test}
     for split, most in (("train", int((~val).sum())), ("test", len(test[1]))):
         size = kept[split]
@@ -60,8 +60,11 @@ def shuffled(count: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(count))
 
 
-def stratified(labels: Tensor, size: int, what: str, names: Sequence[str]) -> Tensor:
-    """Mask of ``size`` images, every class in its share; the first ones of each class."""
+def stratified(labels: Tensor, size: int, what: str, class_names: Sequence[str]) -> Tensor:
+    """Mask of ``size`` images, every class in its share; the first ones of each class.
+
+    Raises ``UserError`` for a ``size``, called ``what``, out of range or that takes all of a class.
+    """
     if not 0 < size < len(labels):
         raise UserError(
             f"{what} must lie between 1 and {len(labels) - 1}, not {size}: there are "
@@ -75,9 +78,8 @@ def stratified(labels: Tensor, size: int, what: str, names: Sequence[str]) -> Te
     mask[torch.argsort(rank, stable=True)[:size]] = True
     for label in labels.unique():
         if mask[labels == label].all():
-            raise UserError(
-                f"{what} {size} leaves no image of class {names[int(label)]!r}; make it smaller"
-            )
+            name = class_names[int(label)]
+            raise UserError(f"{what} {size} leaves no image of class {name!r}; make it smaller")
     return mask
 
 

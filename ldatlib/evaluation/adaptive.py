@@ -24,6 +24,7 @@ from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation import detection
 from ldatlib.evaluation.ascent import Objective, ascend, random_start
+from ldatlib.evaluation.gate.entry import gated
 
 # A margin and surplus this far above 0 (logits, nats) stays there in other batches.
 _CLEAR = 1e-3
@@ -66,6 +67,7 @@ def _log_odds(threshold: float) -> float:
     return math.log(p) - math.log1p(-p)
 
 
+@gated
 def adaptive_attack(
     model: nn.Module,
     x: Tensor,

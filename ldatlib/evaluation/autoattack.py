@@ -12,6 +12,8 @@ and order.
 
 import hashlib
 import json
+import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +25,9 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError
+from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.named_attacks import PACKAGE_NORMS
-from ldatlib.evaluation.robustness import check_images, predict, share, to_bits
+from ldatlib.evaluation.robustness import predict, share, to_bits
 from ldatlib.evaluation.side_by_side import check_processes, spread
 from ldatlib.files import as_path, check_writable, load_tensors, save_tensors
 
@@ -48,6 +51,7 @@ class Result:
     record: dict
 
 
+@gated
 def standard(
     model: nn.Module,
     x: Tensor,
@@ -61,6 +65,7 @@ def standard(
     state: str | Path | None = None,
     on_attack: Callable[[str], None] | None = None,
     processes: int = 1,
+    eot: int | None = None,
 ) -> Result:
     """Run the standard ensemble, each attack on the images still right.
 
@@ -74,19 +79,21 @@ def standard(
     on_attack : called with an attack's name when it is done; not for those found in ``state``.
     processes : on the CPU, processes of one thread that share the batches of an attack; the images
         found are the same.
+    eot : passes over which a randomised model, refused otherwise, is averaged.
 
     Returns
     -------
     Result, whose record has ``clean_accuracy``, ``robust_accuracy``, the images still right after
-    each attack (``attacks``, in order), ``skipped`` (name -> reason), settings and seconds.
+    each attack (``attacks``, in order) and the package's own warnings there, ``skipped``
+    (name -> reason), settings, seconds, and ``gate``, what was said before all.
 
     Raises
     ------
-    UserError : unknown norm or attack, a budget that is not positive, no images or images outside
-        [0,1], a ``state`` of another evaluation, less than one process or several on another
-        device than the CPU.
+    UserError : what the gate refuses (``docs/gate.md``), unknown norm or attack, a budget that is
+        not positive, a ``state`` of another evaluation, less than one process or several on
+        another device than the CPU.
     """
-    _check(x, eps, norm, attacks)
+    _check(eps, norm, attacks)
     check_processes(processes, x.device)
     if state is not None:
         state = as_path(state, "state")
@@ -96,6 +103,7 @@ def standard(
         targets = min(_MOST_TARGETS, classes - 1)
         settings = {"eps": eps, "norm": norm, "batch_size": batch_size, "seed": seed}
         settings |= {"attacks": list(attacks), "targets": targets, "queries": 5000}
+        settings |= {"eot": eot} if eot else {}
         identity = _identity(model, x, y)
         skipped = {
             name: f"its loss needs {FEWEST_CLASSES[name]} classes, there are {classes}"
@@ -107,9 +115,10 @@ def standard(
             if name in header["done"] or name in skipped:
                 continue
             started = time.perf_counter()
-            _run(model, x, y, name, tensors, settings, processes)
+            warned = _run(model, x, y, name, tensors, settings, processes)
             seconds = round(time.perf_counter() - started, 3)
-            header["done"][name] = {"right": to_bits(tensors["right"]), "seconds": seconds}
+            done = {"right": to_bits(tensors["right"]), "seconds": seconds, "warnings": warned}
+            header["done"][name] = done
             if state is not None:
                 save_tensors(state, tensors, header)
             if on_attack:
@@ -123,11 +132,12 @@ def standard(
         "attacks": header["done"],
         "skipped": skipped,
         "settings": settings,
+        "gate": said(),
     }
     return Result(tensors["x_adv"].to(x.device), right.to(x.device), record)
 
 
-def _check(x: Tensor, eps: float, norm: str, attacks: Sequence[str]) -> None:
+def _check(eps: float, norm: str, attacks: Sequence[str]) -> None:
     if norm not in NORMS:
         raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
     if not 0 < eps < float("inf"):
@@ -137,7 +147,6 @@ def _check(x: Tensor, eps: float, norm: str, attacks: Sequence[str]) -> None:
             raise UserError(f"unknown attack {name!r} of AutoAttack; known: {', '.join(STANDARD)}")
     if list(attacks) != [name for name in STANDARD if name in attacks]:
         raise UserError(f"AutoAttack's attacks run in the order {', '.join(STANDARD)}")
-    check_images(x)
 
 
 def _classes(model: nn.Module, x: Tensor) -> int:
@@ -149,7 +158,9 @@ def _identity(model: nn.Module, x: Tensor, y: Tensor) -> str:
     """Tells evaluations apart: ten digits of a hash of weights, images and labels."""
     digest = hashlib.sha256()
     for tensor in (*model.state_dict().values(), x, y):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        # As bytes: numpy has no bfloat16.
+        plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(plain.numpy().tobytes())
     return digest.hexdigest()[:10]
 
 
@@ -166,20 +177,27 @@ def _begin(model, x, y, batch_size, state, settings) -> tuple[dict[str, Tensor],
     return tensors, {"kind": "autoattack", "settings": settings, "done": {}}
 
 
-def _run(model, x, y, name, tensors, settings, processes) -> None:
-    """One attack on the images still right; what it fools goes into ``tensors``."""
+def _run(model, x, y, name, tensors, settings, processes) -> list[str]:
+    """One attack on the images still right; what it fools goes into ``tensors``.
+
+    Returns what the package warned of.
+    """
     # The package splits the images still right into the same batches, and seeds every batch anew:
     # one attack alone on them, batch by batch, is that attack within the whole.
     rows = tensors["right"].nonzero().squeeze(1)
     batches = rows.split(settings["batch_size"]) if len(rows) else ()
     parts = ((model, x[b.to(x.device)], y[b.to(x.device)], name, settings) for b in batches)
-    for batch, (x_adv, fooled) in zip(batches, spread(_batch, parts, processes), strict=True):
+    warned: list[str] = []
+    for batch, result in zip(batches, spread(_batch, parts, processes), strict=True):
+        x_adv, fooled, texts = result
         tensors["x_adv"][batch[fooled]] = x_adv[fooled]
         tensors["right"][batch[fooled]] = False
+        warned += [text for text in texts if text not in warned]
+    return warned
 
 
-def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor]:
-    """The package's images of one batch, and which of them fool the model; both on the CPU."""
+def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor, list[str]]:
+    """The package's images of one batch, which of them fool the model, and its warnings."""
     from pyautoattack import AutoAttack
 
     package = AutoAttack(
@@ -193,17 +211,36 @@ def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor]:
     package.attacks_to_run = [name]
     package.apgd_targeted.n_target_classes = settings["targets"]
     package.fab.n_target_classes = settings["targets"]
-    with _quiet(package):
+    with _heard(package.logger) as warned:
         x_adv, predicted = package.run_standard_evaluation(x, y, batch_size=len(x))
-    return x_adv.detach().cpu(), (predicted != y).cpu()
+    return x_adv.detach().cpu(), (predicted != y).cpu(), warned
+
+
+class _Ear(logging.Handler):
+    """Collects warnings, each once."""
+
+    def __init__(self, texts: list[str]):
+        super().__init__(logging.WARNING)
+        self.texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().removesuffix(" See flags_doc.md for details.")
+        # It counts the images anew at every step.
+        text = re.sub(r"there are \d+ points", "there are points", text)
+        if text not in self.texts:
+            self.texts.append(text)
 
 
 @contextmanager
-def _quiet(package) -> Iterator[None]:
-    """The package logs every batch, and warns of single images without a gradient."""
-    level = package.logger.level
-    package.logger.setLevel("ERROR")
+def _heard(logger: logging.Logger) -> Iterator[list[str]]:
+    """The package's warnings, which are not shown inside."""
+    ear, level, propagate = _Ear([]), logger.level, logger.propagate
+    logger.addHandler(ear)
+    logger.setLevel("WARNING")
+    logger.propagate = False
     try:
-        yield
+        yield ear.texts
     finally:
-        package.logger.setLevel(level)
+        logger.removeHandler(ear)
+        logger.setLevel(level)
+        logger.propagate = propagate

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
+from ldatlib.evaluation.gate.entry import gated
 
 SCORES = {"posterior": "largest posterior", "log_likelihood": "log-likelihood log p(f)"}
 PAPER_THRESHOLD = 0.6
@@ -23,24 +25,26 @@ def scores_of(model: nn.Module) -> tuple[str, ...]:
     return tuple(SCORES) if has_likelihood else ("posterior",)
 
 
+@gated
 def score_images(
     model: nn.Module, x: Tensor, score: str = "posterior", batch_size: int = 256
 ) -> tuple[Tensor, Tensor]:
-    """Scores [N] and predicted classes [N] of images in [0,1].
+    """Scores [N] and predicted classes [N] of images in [0,1]; the model in eval mode.
 
     ``"posterior"`` lies in [1/C, 1]; ``"log_likelihood"`` is in nats and unbounded below.
 
-    Raises ``UserError`` for an unknown score, and for the likelihood of a model without one.
+    Raises ``UserError`` for what the gate refuses (``docs/gate.md``), an unknown score, and the
+    likelihood of a model without one.
     """
     if score not in SCORES:
         raise UserError(f"unknown score {score!r}; known: {', '.join(SCORES)}")
     if score not in scores_of(model):
         raise UserError(
             "a model with a linear head has no likelihood; use the posterior, or a "
-            "Gaussian-mixture head"
+            "Gaussian-mixture head (of a Classifier in float32)"
         )
     scores, classes = [], []
-    with torch.no_grad():
+    with frozen(model), torch.no_grad():
         for part in x.split(batch_size):
             if score == "log_likelihood":
                 features = model.features(part)

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ldatlib.attacks import frozen
+from ldatlib.errors import UserError
+from ldatlib.evaluation.gate.entry import gated
+from ldatlib.evaluation.gate.images import check_labels
 from ldatlib.evaluation.robustness import wilson_interval
 from ldatlib.models import Classifier
 
@@ -39,15 +43,29 @@ class Cloud:
 
 
 def cloud(model: Classifier, saved: dict[str, Tensor], attack: str, limit: int) -> Cloud:
-    """Features of saved images ``x``, of the attack's, and their labels; the first ``limit``."""
+    """Features of saved images ``x``, of the attack's, and their labels; the first ``limit``.
 
-    def features(images: Tensor) -> np.ndarray:
-        with torch.no_grad():
-            parts = [model.features(part.to(model.mean.device)) for part in images.split(256)]
-        return torch.cat(parts).cpu().numpy().astype(np.float64)
+    Raises ``UserError`` for what the gate refuses (``docs/gate.md``), an attack that was not saved,
+    and a model without features.
+    """
+    if attack not in saved:
+        raise UserError(f"no images of {attack!r} among those saved: {', '.join(saved)}")
+    x, y, x_adv = (saved[key][:limit] for key in ("x", "y", attack))
+    y = check_labels(y, len(x))
+    return Cloud(features(model, x), features(model, x_adv), y.cpu().numpy())
 
-    natural, adversarial = (features(saved[key][:limit]) for key in ("x", attack))
-    return Cloud(natural, adversarial, saved["y"][:limit].numpy())
+
+@gated
+def features(model: nn.Module, x: Tensor) -> np.ndarray:
+    """Features [N, D] of images [N, C, H, W] in [0,1], in eval mode.
+
+    Raises ``UserError`` for what the gate refuses, and a model without features.
+    """
+    if not hasattr(model, "features"):
+        raise UserError("the model has no features(x): pass a Classifier, in float32")
+    with frozen(model), torch.no_grad():
+        parts = [model.features(part) for part in x.split(256)]
+    return torch.cat(parts).cpu().numpy().astype(np.float64)
 
 
 def collapsed(points: Cloud) -> bool:

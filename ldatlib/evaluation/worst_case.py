@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import frozen, project, random_in_ball, unit_direction
 from ldatlib.errors import UserError
+from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.named_attacks import Attack, forward_equivalents
 from ldatlib.evaluation.robustness import (
     batch_agreement,
-    check_images,
     finite_logits,
     inside_ball,
     predict,
@@ -42,6 +42,7 @@ class WorstCase:
     record: dict
 
 
+@gated
 def worst_case(
     model: nn.Module,
     x: Tensor,
@@ -51,6 +52,7 @@ def worst_case(
     batch_size: int = 128,
     seed: int = 0,
     processes: int = 1,
+    eot: int | None = None,
 ) -> WorstCase:
     """Images right under every one of the attacks of one ball.
 
@@ -61,6 +63,7 @@ def worst_case(
     attacks : of one norm and one budget.
     processes : on the CPU, processes of one thread that share the images. What PGD finds does not
         depend on it beyond rounding; attacks that draw random numbers a batch draw others.
+    eot : passes over which a randomised model, refused otherwise, is averaged.
 
     Returns
     -------
@@ -71,14 +74,13 @@ def worst_case(
 
     Raises
     ------
-    UserError : no attacks, attacks of several balls, no images or images outside [0,1], less than
-        one process, or several on another device than the CPU.
+    UserError : what the gate refuses (``docs/gate.md``), no attacks, attacks of several balls,
+        less than one process, or several on another device than the CPU.
     """
     attacks = list(attacks)
     balls = {(attack.norm, attack.eps) for attack in attacks}
     if len(balls) != 1:
         raise UserError(f"a worst case is of one norm and one eps, not of {len(balls)}")
-    check_images(x)
     check_processes(processes, x.device)
     ((norm, eps),) = balls
     with frozen(model), full_precision(model):
@@ -125,6 +127,7 @@ def worst_case(
         "batch_size": batch_size,
         "attack_seed": seed,
         "processes": processes,
+        "gate": said(),
     }
     return WorstCase(right, x_adv, record)
 

@@ -11,6 +11,7 @@ import torch
 
 from ldatlib import files
 from ldatlib.errors import OutOfTime, UserError
+from ldatlib.evaluation.gate import entry as gate
 from ldatlib.execution import default_device, full_precision, has_locks
 from ldatlib.files import read_small_text, write_json
 from ldatlib.study import records
@@ -101,6 +102,7 @@ def complete(ws: Workspace, jobs: Iterable[Job], processes: int, say: Say = prin
     """
     unique = list({job.path: job for job in jobs}.values())
     check(ws, unique)
+    known: set[tuple[str, str]] = set()
     for stage in sorted({KINDS[job.kind].stage for job in unique}):
         missing = [job for job in unique if KINDS[job.kind].stage == stage and not job.done]
         stopped = []
@@ -110,9 +112,24 @@ def complete(ws: Workspace, jobs: Iterable[Job], processes: int, say: Say = prin
             if reason:
                 stopped.append(reason)
             else:
-                say(kind.line(kind.read(ws, job.training), job.training))
+                record = kind.read(ws, job.training)
+                say(kind.line(record, job.training))
+                for line in _caveats(record, job.training, known):
+                    say(line)
         if stopped:
             raise OutOfTime(f"the time is up: {stopped[0]}; {len(stopped)} unfinished")
+
+
+def _caveats(
+    record: records.Record, training: Training, known: set[tuple[str, str]]
+) -> Iterator[str]:
+    """What its numbers must be read with, a line each; nothing is said of a training twice."""
+    # A network with one answer comes first: what else is said of it follows from that.
+    for entry in sorted(records.said(record), key=lambda entry: entry.name != "constant"):
+        before = {(training.label, "constant"), (training.label, entry.name)}
+        if entry.severity == "warning" and not before & known:
+            known.add((training.label, entry.name))
+            yield f"{training.label}: {entry.text}"
 
 
 def _execute(ws: Workspace, jobs: list[Job], processes: int) -> Iterator[tuple[Job, str | None]]:
@@ -147,8 +164,10 @@ def work(ws: Workspace, job: Job, threads: int | None) -> tuple[Job, str | None]
         if job.kind == "train":
             body = kind.compute(ws, job.training, device)
         else:
-            with full_precision():
+            with full_precision(), gate.heard(ws.view(job.training).class_names) as heard:
                 body = kind.compute(ws, job.training, device)
+            if "gate" in records.RECORDS[job.kind].__struct_fields__:
+                body.setdefault("gate", heard.record())
     except OutOfTime as stop:
         return job, str(stop)
     body = {"seconds": round(time.perf_counter() - started, 2), **body}

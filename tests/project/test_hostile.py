@@ -46,7 +46,7 @@ MIB = 2**20
 
 def _child(work, arguments, answers):
     before = resource.getrusage(resource.RUSAGE_SELF)
-    with open("/proc/self/statm") as sizes:
+    with open("/proc/self/statm", encoding="utf-8") as sizes:
         virtual = int(sizes.read().split()[0]) * resource.getpagesize()
     # Should a guard fail, this machine must not pay for it.
     resource.setrlimit(resource.RLIMIT_AS, (virtual + 3 * 2**30,) * 2)

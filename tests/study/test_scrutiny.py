@@ -94,7 +94,7 @@ def test_an_interrupted_job_goes_on(run, monkeypatch):
     run.forget(job)
     assert not job.path.exists() and not any(path.exists() for path in job.products)
     ran = []
-    monkeypatch.setattr(autoattack, "_run", lambda *a: ran.append((a[5]["norm"], a[3])))
+    monkeypatch.setattr(autoattack, "_run", lambda *a: ran.append((a[5]["norm"], a[3])) or [])
     try:
         run.records("autoattack", run.trainings()[:1], say=silent)
         assert ran == [(norm, name) for norm in NORMS for name in autoattack.STANDARD]

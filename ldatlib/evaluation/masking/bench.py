@@ -118,7 +118,8 @@ class Bench:
     def _found(self, attack: Callable, model, eps: float, rows: Tensor) -> Tensor:
         x_adv = self.x.clone()
         if rows.any():
-            found = attack(model or self.model, self.x[rows], self.y[rows]).detach()
+            seen = self.model if model is None else model  # the truth of a module may raise
+            found = attack(seen, self.x[rows], self.y[rows]).detach()
             x_adv[rows] = inside(self.x[rows], found, eps, self.norm)
         return x_adv
 

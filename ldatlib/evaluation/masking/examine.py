@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError
+from ldatlib.evaluation.gate.entry import check, gated, said
 from ldatlib.evaluation.masking import ball, landscape
 from ldatlib.evaluation.masking.bench import Bench, Effort
 from ldatlib.evaluation.masking.verdicts import TITLES, skipped
@@ -28,6 +29,7 @@ from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import share, to_bits
 
 
+@gated
 def examine(
     model: nn.Module,
     x: Tensor,
@@ -59,15 +61,17 @@ def examine(
 
     Raises
     ------
-    UserError : a budget that is not positive, an unknown norm, or another number of verdicts than
-        of images.
+    UserError : what the gate refuses (``docs/gate.md``), of siblings, too; a budget that is not
+        positive, an unknown norm, or another number of verdicts than of images.
     """
     if not 0 < eps < float("inf"):
         raise UserError(f"masking is tested at an eps above 0, not {eps}")
     if norm not in NORMS:
         raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
+    reported = torch.as_tensor(reported)
     if len(reported) != len(x):
         raise UserError(f"{len(reported)} reported verdicts for {len(x)} images")
+    siblings = {name: _checked(name, other, x, y) for name, other in (siblings or {}).items()}
     with frozen(model), torch.random.fork_rng():
         bench = Bench(model, x, y, eps, norm, effort or Effort())
         if not bench.clean.any():
@@ -77,7 +81,7 @@ def examine(
         bench.check_nothing()
         tests = [test(bench, reported) for test in ball.WHITE_BOX]
         tests += [ball.square_test(bench, reported)]
-        tests += [ball.transfer_test(bench, reported, siblings or {})]
+        tests += [ball.transfer_test(bench, reported, siblings)]
         tests += [landscape.growing_eps_test(bench), landscape.rescaled_test(bench, reported)]
         tests += [landscape.gradients_test(bench)]
         surface, test = landscape.surface_test(bench)
@@ -93,6 +97,13 @@ def examine(
     }
 
 
+def _checked(name: str, sibling: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
+    try:
+        return check(sibling, x, y).model
+    except UserError as error:
+        raise UserError(f"the sibling {name}: {error}") from None
+
+
 def _header(bench: Bench) -> dict:
     return {
         "norm": bench.norm,
@@ -100,6 +111,7 @@ def _header(bench: Bench) -> dict:
         "images": len(bench.x),
         "clean_accuracy": share(bench.clean),
         "effort": asdict(bench.effort),
+        "gate": said(),
     }
 
 

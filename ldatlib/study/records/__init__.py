@@ -14,7 +14,7 @@ import msgspec
 from ldatlib.errors import UserError
 from ldatlib.files import path_of, read_json
 from ldatlib.study.records.attacked import Basic, Sweep, Transfer, Whitebox, WorstCase
-from ldatlib.study.records.common import Provenance, Record, Scored, SelfCheck, Share
+from ldatlib.study.records.common import Provenance, Record, Said, Scored, SelfCheck, Share
 from ldatlib.study.records.representation import Detection, Exploratory, Features
 from ldatlib.study.records.scrutiny import Adaptive, Autoattack, Masking
 from ldatlib.study.records.training import Train
@@ -30,6 +30,7 @@ __all__ = [
     "Masking",
     "Provenance",
     "Record",
+    "Said",
     "Scored",
     "SelfCheck",
     "Share",
@@ -42,6 +43,7 @@ __all__ = [
     "content",
     "convert",
     "read",
+    "said",
     "schema",
 ]
 
@@ -115,6 +117,13 @@ def read(path: Path, shape: type[Record] = Record) -> Record:
             f"the record {path} is not as this version writes kind {kind}: {error}; delete it, "
             "and it is computed again"
         ) from error
+
+
+def said(record: Record) -> list[Said]:
+    """What was said before the first attack of a record, in any norm; each once."""
+    norms = getattr(record, "norms", {})
+    found = [entry for part in (record, *norms.values()) for entry in getattr(part, "gate", ())]
+    return list(dict.fromkeys(found))
 
 
 def schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated
 from ldatlib.study.records.common import (
     AttackSettings,
     Bits,
+    Gate,
     NonNegative,
     Part,
     Record,
@@ -30,6 +31,7 @@ class Attacked(Record, frozen=True, kw_only=True):
     clean_right: Annotated[Bits, about("one digit an image, 1 where it is right without an attack")]
     attacks: Annotated[dict[str, Column], about("by attack, `NORM_METHOD` such as `linf_pgd`")]
     worst_case: Annotated[dict[str, Share], about("by norm: right under all its attacks at once")]
+    gate: Gate = []
     self_checks: list[SelfCheck]
     ok: Annotated[bool, about("all self-checks passed")]
     batch_size: Annotated[int, about("images a batch", ge=1)]
@@ -66,6 +68,7 @@ class WorstOfNorm(Part, frozen=True, kw_only=True):
     robust_accuracy: Annotated[Share, about("share of all images right after the last turn")]
     right: Annotated[Bits, about("one digit an image, 1 where it is right after the last turn")]
     attacks: Annotated[list[Turn], about("in the order of their turns, the cheapest first")]
+    gate: Gate = []
     self_checks: list[SelfCheck]
     ok: Annotated[bool, about("all self-checks passed")]
     batch_size: Annotated[int, about("images a batch", ge=1)]
@@ -92,6 +95,7 @@ class Sweep(Record, frozen=True, kw_only=True):
     """The same images under attacks of growing budget (Fig. 4) or iterations (Fig. 5)."""
 
     points: list[Point]
+    gate: Gate = []
     ok: Annotated[bool, about("every point's self-checks passed")]
 
 
@@ -103,3 +107,4 @@ class Transfer(Record, frozen=True, kw_only=True):
         dict[str, dict[str, Share]],
         about("by label of the target's training: share right, by attack and for `clean`"),
     ]
+    gate: Gate = []

@@ -1,6 +1,6 @@
 """What records of several kinds have in common: the header, shares, verdicts, self-checks."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +38,20 @@ class SelfCheck(Part, frozen=True, kw_only=True):
     name: Annotated[str, about("what must hold")]
     passed: bool
     value: Annotated[float, about("the number it was judged by; its unit is that of the check")]
+
+
+class Said(Part, frozen=True, kw_only=True):
+    """Something that was seen of network and images before the first attack (docs/gate.md)."""
+
+    name: Annotated[str, about("what was looked at")]
+    severity: Annotated[
+        Literal["note", "warning"],
+        about("`note`: seen to, nothing is lost; `warning`: read the numbers with it"),
+    ]
+    text: Annotated[str, about("what was found, and what was done about it")]
+
+
+Gate = Annotated[list[Said], about("what was said before all else; mostly nothing")]
 
 
 class Provenance(Part, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from msgspec import field
 from ldatlib.study.records.common import (
     Count,
     Fraction,
+    Gate,
     NonNegative,
     Part,
     Record,
@@ -61,6 +62,7 @@ class Features(Record, frozen=True, kw_only=True):
     undefined: Annotated[
         dict[str, str], about("why a number is null, by its name; empty in older records")
     ] = {}
+    gate: Gate = []
 
 
 class Score(Part, frozen=True, kw_only=True):
@@ -95,4 +97,5 @@ class Detection(Record, frozen=True, kw_only=True):
         about("`posterior`, and `log_likelihood` with a Gaussian-mixture head"),
     ]
     images: Annotated[Count, about("images a set, `val` apart")]
+    gate: Gate = []
     exploratory: Annotated[list[Exploratory], about("thresholds stored from the widget")] = []

@@ -6,6 +6,7 @@ from ldatlib.study.records.common import (
     Bits,
     Count,
     Fraction,
+    Gate,
     NonNegative,
     Part,
     Positive,
@@ -30,6 +31,7 @@ class EnsembleAttack(Part, frozen=True, kw_only=True):
 
     right: Annotated[Bits, about("one digit an image, 1 where it is right after this attack")]
     seconds: Annotated[NonNegative, about("what the attack took")]
+    warnings: Annotated[list[str], about("what the package itself warned of")] = []
 
 
 class EnsembleSettings(Part, frozen=True, kw_only=True):
@@ -64,6 +66,7 @@ class Ensemble(Part, frozen=True, kw_only=True):
     skipped: Annotated[dict[str, str], about("attacks left out, and why")]
     settings: EnsembleSettings
     black_box: BlackBox
+    gate: Gate = []
 
 
 class Autoattack(Scrutinised, frozen=True, kw_only=True):
@@ -172,6 +175,7 @@ class MaskingOfNorm(Part, frozen=True, kw_only=True):
     alarms: Annotated[list[str], about("names of the tests that sound")]
     right: Annotated[dict[str, Bits], about("by attack on the ball: one digit an image")]
     surface: Annotated[Surface | None, about("null where no image is right")]
+    gate: Gate = []
 
 
 class Masking(Scrutinised, frozen=True, kw_only=True):
@@ -200,4 +204,5 @@ class Adaptive(Scrutinised, frozen=True, kw_only=True):
         dict[str, dict[str, dict[str, Accepted]]], about("by norm, score and name of the threshold")
     ]
     half_budget: Annotated[dict[str, HalfBudget], about("by norm")]
+    gate: Gate = []
     adversarial: Annotated[str, about("file of the attacked images")]
