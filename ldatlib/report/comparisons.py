@@ -8,9 +8,12 @@ from torch import Tensor
 from ldatlib.errors import UserError
 from ldatlib.evaluation import robustness
 from ldatlib.evaluation.robustness import from_bits
+from ldatlib.report import paired
 from ldatlib.report.words import NORMS
 from ldatlib.study.records import Adaptive, Autoattack, Basic, Masking, Share, Whitebox
 
+# Trainings that a statement about a method takes.
+METHOD_SEEDS = 3
 # What is compared between methods: one column a threat model, and its worst case.
 SEED_COLUMNS = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 
@@ -44,12 +47,9 @@ def mcnemar(first: Whitebox | Basic, second: Whitebox | Basic, key: str) -> tupl
 
 def mcnemar_of(a: Tensor, b: Tensor) -> tuple[int, int, float]:
     """``mcnemar`` of two bool tensors [N]: the same images, right or wrong."""
-    from scipy.stats import binomtest
-
-    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
-    if only_first + only_second == 0:
-        return 0, 0, 1.0
-    return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
+    found = paired.pair(a, b)
+    p_value = float(paired.mcnemar_p(found.first_only, found.second_only))
+    return found.first_only, found.second_only, p_value
 
 
 def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: str) -> float:
@@ -62,8 +62,10 @@ def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: s
     samples = []
     for name in (first, second):
         own = [record for record in records if record.defence == name]
-        if len(own) < 3:
-            raise UserError(f"{name} has {len(own)} training(s); a method needs at least 3 seeds")
+        if len(own) < METHOD_SEEDS:
+            raise UserError(
+                f"{name} has {len(own)} training(s); a method needs at least {METHOD_SEEDS} seeds"
+            )
         samples.append([right_images(record, key).double().mean().item() for record in own])
     return float(ttest_ind(*samples, equal_var=False).pvalue)
 

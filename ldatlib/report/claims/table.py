@@ -1,23 +1,32 @@
 """The paper's claims as rows: what each says, what this run saw of it, and a verdict."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from ldatlib.report import paper
 from ldatlib.report.claims import ablations, black_box, detector, features, training, white_box
-from ldatlib.report.claims.evidence import Evidence, NoRecord, Seen
+from ldatlib.report.claims.evidence import Evidence, NoRecord
+from ldatlib.report.claims.rules import Seen
 from ldatlib.study.run import Run
+
+COLLAPSED = "cannot tell: collapsed"
+NOT_TESTED = "not tested on the paper's data"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, and how a run's records are asked about it."""
+    """A sentence of the paper, and how a run's records are asked about it.
+
+    Of a network that guesses nothing can be said, but that it guesses: ``of_collapse`` marks the
+    claim that is about it.
+    """
 
     section: str
     text: str
     observe: Callable[[Evidence], Seen]
+    of_collapse: bool = False
 
 
 CLAIMS = (
@@ -49,7 +58,12 @@ CLAIMS = (
     Claim(
         "3.2", "the perturbation grows with the model's robustness", training.growing_perturbation
     ),
-    Claim("3.3", "growing lambda does not cost the ability to classify", training.still_classifies),
+    Claim(
+        "3.3",
+        "growing lambda does not cost the ability to classify",
+        training.still_classifies,
+        of_collapse=True,
+    ),
     Claim(
         "4.2.2",
         "more beta: less natural, more robust accuracy (Table 3)",
@@ -114,9 +128,10 @@ def claims(run: Run, ldat: str = "ldat") -> pd.DataFrame:
 
     ``ldat``: the defence that the claims are put to, as written unless said.
 
-    The paper's claims are about CIFAR; on other data the verdict is "not tested on the paper's
-    data" and the observation stands beside it. With a smaller network, fewer images or epochs than
-    the paper's it speaks of this scale.
+    ``rules`` says when a claim holds. Each ``p`` in what was seen is corrected (Holm) for the
+    comparisons of its claim. The paper's claims are about CIFAR; on other data the verdict is "not
+    tested on the paper's data" and the observation stands beside it. With a smaller network, fewer
+    images or epochs than the paper's it speaks of this scale.
     """
     evidence = Evidence(run, ldat)
     paper_data = paper.is_papers_data(run.dataset)
@@ -125,21 +140,38 @@ def claims(run: Run, ldat: str = "ldat") -> pd.DataFrame:
     scale = "" if whole else " at this scale"
     rows = []
     for claim in CLAIMS:
-        try:
-            holds, text = claim.observe(evidence)
-        except NoRecord:
-            holds, text = None, "needs records that this run does not have"
-        if evidence.at_chance and holds:
-            holds, text = None, f"{evidence.title} classifies no better than chance; {text}"
-        seen = {True: "yes", False: "no", None: "cannot tell"}[holds]
-        verdict = {True: "holds", False: "does not hold", None: "cannot tell"}[holds] + scale
+        seen = observe(claim, evidence)
+        collapsed = evidence.at_chance and not claim.of_collapse
+        verdict = f"cannot tell{scale}"
+        if seen.holds is not None:
+            scope = f", {seen.scope}" if seen.scope else ""
+            verdict = f"{'holds' if seen.holds else 'does not hold'} for {seen.of}{scale}{scope}"
         rows.append(
             {
                 "section": claim.section,
                 "the paper says": claim.text,
-                "seen here": text,
-                "same here?": seen,
-                "verdict": verdict if paper_data else "not tested on the paper's data",
+                "seen here": seen.text,
+                "same here?": COLLAPSED if collapsed else same_here(seen),
+                "verdict": NOT_TESTED if not paper_data else COLLAPSED if collapsed else verdict,
             }
         )
     return pd.DataFrame(rows)
+
+
+def observe(claim: Claim, evidence: Evidence) -> Seen:
+    """What was seen; of a network that guesses, and without the records, nothing is told."""
+    try:
+        seen = claim.observe(evidence)
+    except NoRecord as missing:
+        return Seen(None, f"needs records that this run does not have: {missing}")
+    if evidence.at_chance and not claim.of_collapse:
+        return replace(seen, holds=None, text=f"{evidence.title} only guesses; {seen.text}")
+    return seen
+
+
+def same_here(seen: Seen) -> str:
+    """In a word, and how far it reaches."""
+    if seen.holds is None:
+        return "cannot tell"
+    word = "yes" if seen.holds else "no"
+    return f"{word}, {seen.scope}" if seen.scope else word

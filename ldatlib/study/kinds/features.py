@@ -25,6 +25,7 @@ class Features(Kind):
             "numbers": feature_space.numbers(cloud),
             "embedding": {part: getattr(flat, part).round(4).tolist() for part in parts},
             "images": len(cloud.y),
+            "samples": feature_space.samples(cloud),
         }
 
     def line(self, record, training):

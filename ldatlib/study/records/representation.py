@@ -44,6 +44,17 @@ class FeatureNumbers(Part, frozen=True, kw_only=True):
     )
 
 
+class FeatureSamples(Part, frozen=True, kw_only=True):
+    """Those of the numbers that every image has, in the order of the saved images."""
+
+    silhouette_natural: Annotated[list[float], about("silhouette of each natural feature")]
+    silhouette_adversarial: Annotated[list[float], about("the same of each adversarial one")]
+    own_centroid_natural: Annotated[
+        list[float], about("distance of each natural feature to its own class mean")
+    ]
+    own_centroid_adversarial: Annotated[list[float], about("the same of each adversarial feature")]
+
+
 class Embedding(Part, frozen=True, kw_only=True):
     """t-SNE of natural and adversarial features together: the picture of Fig. 7."""
 
@@ -58,6 +69,10 @@ class Features(Record, frozen=True, kw_only=True):
     numbers: FeatureNumbers
     embedding: Embedding
     images: Annotated[Count, about("images, each natural and attacked")]
+    samples: Annotated[
+        FeatureSamples | None,
+        about("image by image; null: all features in one point, or before they were kept"),
+    ] = None
 
 
 class Score(Part, frozen=True, kw_only=True):
