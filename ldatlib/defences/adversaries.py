@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from ldatlib import attacks
 from ldatlib.defences.settings import Settings
 
+# For the log: a mean over images, a scalar, and how many images it is of.
+Mean = tuple[Tensor, int | Tensor]
+
 
 @dataclass(frozen=True)
 class Adversary(Settings, ABC):
@@ -39,6 +42,10 @@ class Adversary(Settings, ABC):
     def finalise(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """What the loss sees; here the images as they are, because they are inside the ball."""
         return x_adv
+
+    def log(self, model: nn.Module, x: Tensor, y: Tensor, lengths: Tensor) -> dict[str, Mean]:
+        """What the log says of the L2 ``lengths`` [N] of perturbations that the attack reached."""
+        return {}
 
     def as_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, **super().as_dict()}
@@ -137,6 +144,24 @@ class Boundary(Adversary):
 
     def finalise(self, x: Tensor, x_adv: Tensor) -> Tensor:
         return attacks.finalise(x, x_adv, self.radius)
+
+    def log(self, model: nn.Module, x: Tensor, y: Tensor, lengths: Tensor) -> dict[str, Mean]:
+        """Lengths, and the share beyond the radius, of images classified right and wrong apart.
+
+        Two populations: what is wrong from the start only shrinks, to ``(1 - gamma) ** K``.
+        """
+        with attacks.frozen(model), torch.no_grad():
+            right = model(x).argmax(1) == y
+        result: dict[str, Mean] = {"attacked_right": (right.float().mean(), len(y))}
+        for name, side in (("right", right), ("wrong", ~right)):
+            # Means by a sum: a side without images must not be 0/0.
+            count = side.sum()
+            for what, values in (
+                ("attack_norm", lengths),
+                ("projected", (lengths > self.radius).float()),
+            ):
+                result[f"{what}_{name}"] = ((values * side).sum() / count.clamp_min(1), count)
+        return result
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,19 @@ _CIFAR10_SMALL = replace(
     # LDAT as written collapses at this size (docs/regularizer.md): varied, it shows nothing.
     base="ldat_chosen",
     ablations="switches",
+    likelihood_switches=(
+        "lambda by step",
+        "lambda constant",
+        "lambda decaying",
+        "lambda 0",
+        "lambda 0.01",
+        "lambda 0.1",
+        "lambda 0.3",
+        "L_lkd half",
+        "L_lkd mean",
+        "centroids N",
+        "centroids undecayed",
+    ),
     storage="half",
     # The images of the scrutiny, too: every attack there is has seen the same ones.
     eval_images=500,
