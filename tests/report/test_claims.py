@@ -393,7 +393,7 @@ def test_a_missing_record_is_said_and_a_defect_is_not_swallowed(run, monkeypatch
         (KeyError, lambda found: found.whitebox["ldta"]),
         (IndexError, lambda found: found.logs["standard"][10**6]),
     ):
-        broken_claim = claims.Claim("0", "a defect of ours", broken)
+        broken_claim = claims.Claim("0", "a defect of ours", broken, "03")
         monkeypatch.setattr(table, "CLAIMS", (broken_claim,))
         with pytest.raises(defect):
             claims.claims(run)

@@ -8,6 +8,6 @@ or "approaches" have a stated margin: ``rules``.
 
 from ldatlib.report.claims.evidence import Evidence, NoRecord
 from ldatlib.report.claims.rules import Seen
-from ldatlib.report.claims.table import CLAIMS, Claim, claims
+from ldatlib.report.claims.table import CLAIMS, Claim, claims, sentences
 
-__all__ = ["CLAIMS", "Claim", "Evidence", "NoRecord", "Seen", "claims"]
+__all__ = ["CLAIMS", "Claim", "Evidence", "NoRecord", "Seen", "claims", "sentences"]

@@ -1,7 +1,6 @@
 """What the claims are judged by: the records of one seed, by defence, and Table 1 of every seed."""
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -13,7 +12,7 @@ from ldatlib.report import glossary, paired
 from ldatlib.report.claims import rules
 from ldatlib.report.claims.contests import BESIDE, RIVALS, Contest
 from ldatlib.report.claims.rules import Support
-from ldatlib.report.comparisons import METHOD_SEEDS, right_images
+from ldatlib.report.comparisons import METHOD_SEEDS, Shown, right_images, transfer_pair
 from ldatlib.report.paired import Pair
 from ldatlib.study.records import (
     Adaptive,
@@ -168,27 +167,9 @@ class Evidence:
         return self.surrogates[surrogate].targets[self.labels[defence]][key]
 
     def transfer_pair(self, first: tuple[str, str, str], second: tuple[str, str, str]) -> Pair:
-        """Two of those shares, each by the arguments of ``transferred``, as a pair.
-
-        Records of before the images were kept have the shares alone; what is significant under
-        the least favourable pairing is so under the true one. Of one network that pairing lies
-        within the images that it has right without an attack: no others count under one.
-        """
-        one, other = (self._transferred_images(*which) for which in (first, second))
-        if one is not None and other is not None:
-            return paired.pair(one, other)
-        shares = (self.transferred(*first), self.transferred(*second))
-        ours, theirs = (round(share.value * share.count) for share in shares)
-        found = paired.least_favourable(ours, theirs, shares[0].count)
-        if first[1] != second[1]:
-            return found
-        clean = self.transferred(first[0], first[1], "clean")
-        within = paired.least_favourable(ours, theirs, round(clean.value * clean.count))
-        return replace(found, first_only=within.first_only, second_only=within.second_only)
-
-    def _transferred_images(self, surrogate: str, defence: str, key: str) -> Tensor | None:
-        right = self.surrogates[surrogate].right
-        return None if right is None else from_bits(right[self.labels[defence]][key])
+        """Two of those shares, each by the arguments of ``transferred``, as a pair."""
+        shown = [Shown(self.surrogates[s], self.labels[d], key) for s, d, key in (first, second)]
+        return transfer_pair(*shown)
 
 
 def stacked(bits: Iterable[str], count: int) -> Tensor:

@@ -27,12 +27,17 @@ class Plane:
     means: np.ndarray | None  # [C, 2], of a Gaussian-mixture head
 
     @property
-    def gap(self) -> float:
-        """Mean move from natural to adversarial, in units of the distance of class means."""
-        moved = np.linalg.norm(self.adversarial - self.natural, axis=1).mean()
+    def moved(self) -> np.ndarray:
+        """Moves from natural to adversarial [N], in units of the distance of class means."""
+        moved = np.linalg.norm(self.adversarial - self.natural, axis=1)
         centres = [self.natural[self.y == label].mean(0) for label in np.unique(self.y)]
         apart = [np.linalg.norm(a - b) for i, a in enumerate(centres) for b in centres[:i]]
-        return float(moved / np.mean(apart))
+        return moved / np.mean(apart)
+
+    @property
+    def gap(self) -> float:
+        """Their mean."""
+        return float(self.moved.mean())
 
 
 def plane_of(title: str, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> Plane:
