@@ -71,8 +71,10 @@ def _words(odd: Odd) -> str:
     text = f"APGD-DLR {_gap(odd.pair)} PGD (p{bound}{_p(odd.pair):.2g}): "
     if odd.pair.difference <= 0:
         text += "as it should be"
+    elif _above(odd.pair):
+        text += "odd"
     else:
-        text += "odd" if _above(odd.pair) else "no more than chance may do"
+        text += "no more than chance may do" if odd.pair.known else "undecided without the images"
     if odd.cross_entropy is None:
         return text
     text += f"; APGD on the cross-entropy {_gap(odd.cross_entropy)} PGD"
