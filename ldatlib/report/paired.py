@@ -12,7 +12,7 @@ from torch import Tensor
 
 ALPHA = 0.05
 # What "hardly", "approaches", "almost no" may hide, as a share of all images. The paper's own gaps
-# behind such words are up to 2.6 points (Tables 1, 3, 4), its own successes 15 and more.
+# behind such words are up to 2.6 points (Tables 3 and 4).
 MARGIN = 0.05
 
 
