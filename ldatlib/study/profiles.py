@@ -10,6 +10,7 @@ from ldatlib.errors import UserError
 from ldatlib.files import home
 from ldatlib.study import plugins
 from ldatlib.study.settings import Profile, parse_value
+from ldatlib.study.switches import REPLACED_ATTACKS
 
 RESULTS = home() / "data" / "results"
 
@@ -68,6 +69,7 @@ _CIFAR10 = Profile(
     # radius 1.5, budgets 8/255 and 0.5.
     precision="auto",
     ablations="all",
+    replaced_attacks=tuple(REPLACED_ATTACKS),
     eval_images=10_000,
     eval_batch=500,
     saved_images=1000,
@@ -101,6 +103,7 @@ _CIFAR10_SMALL = replace(
     # LDAT as written collapses at this size (docs/regularizer.md): varied, it shows nothing.
     base="ldat_chosen",
     ablations="switches",
+    replaced_attacks=("PGD-CE", "PGD-KL", "PGD-CE*", "PGD-KL*"),
     likelihood_switches=(
         "lambda by step",
         "lambda constant",

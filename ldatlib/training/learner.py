@@ -82,11 +82,9 @@ class Learner:
                 images, padding=config.padding, flip=self.flip, generator=self.generator
             )
         x = to_float(images).contiguous(memory_format=torch.channels_last)
-        means: dict[str, Mean] = {}
-        x_adv = defence.adversary(self.model, x, y, self.generator)
+        x_adv, means = defence.adversary.logged(self.model, x, y, self.generator)
         if x_adv is not x:
             reached = l2_norm(x_adv - x)
-            means |= defence.adversary.log(self.model, x, y, reached)
             x_adv = defence.adversary.finalise(x, x_adv)
             # What the attack reached, and what is left of it after the projection.
             left = l2_norm(x_adv - x)

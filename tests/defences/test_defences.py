@@ -436,17 +436,18 @@ def test_algorithm_1_tells_right_images_from_wrong_ones():
     """Lengths of right images and of wrong ones apart; a side without images has no weight."""
     model = nn.Flatten()  # the pixels are the logits
     x = torch.eye(2, dtype=torch.float64).view(2, 1, 1, 2)[[0, 1, 0]]
-    lengths = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
-    adversary = Boundary(radius=1.5)
-    mixed = adversary.log(model, x, torch.tensor([0, 1, 1]), lengths)
+    adversary = Boundary(num_steps=1, radius=1.1)
+    x_adv, mixed = adversary.logged(model, x, torch.tensor([0, 1, 1]))
+    assert torch.equal(x_adv, adversary(model, x, torch.tensor([0, 1, 1])))
+    # One step: 1.2 long where the image is right, 0.8 where it is wrong.
     assert {name: (float(mean), int(count)) for name, (mean, count) in mixed.items()} == {
         "attacked_right": (pytest.approx(2 / 3), 3),
-        "attack_norm_right": (1.5, 2),
-        "projected_right": (0.5, 2),
-        "attack_norm_wrong": (0.5, 1),
+        "attack_norm_right": (pytest.approx(1.2), 2),
+        "projected_right": (1.0, 2),
+        "attack_norm_wrong": (pytest.approx(0.8), 1),
         "projected_wrong": (0.0, 1),
     }
-    only_right = adversary.log(model, x, torch.tensor([0, 1, 0]), lengths)
+    _, only_right = adversary.logged(model, x, torch.tensor([0, 1, 0]))
     assert only_right["attack_norm_wrong"] == (0, 0) and only_right["projected_right"][1] == 3
 
 
