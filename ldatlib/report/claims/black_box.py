@@ -45,7 +45,7 @@ def undefended_surrogate_is_weak(evidence: Evidence) -> Seen:
         return Seen(None, "every network collapsed")
     (worst, key), most = max(lost.items(), key=lambda item: item[1])
     text = (
-        f"at most {most:.1f} points below natural ({glossary.defence(worst)}, "
+        f"up to {most:.1f} points below natural ({glossary.defence(worst)}, "
         f"{METHODS[key.partition('_')[2]].title}); margin {100 * MARGIN:g} points"
     )
     return Seen(rules.verdict(supports), text)

@@ -42,7 +42,7 @@ def masks(rows: pd.DataFrame) -> list[str]:
     misled = rows[rows.misled].defence.unique()
     if len(misled):
         names = listed([glossary.defence(name) for name in misled])
-        found.append(f"PGD alone is misled by {names}: never use its column there.")
+        found.append(f"PGD alone is misled on {names}: never use its column there.")
     return found or ["No test for gradient masking sounds."]
 
 
