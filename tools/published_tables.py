@@ -152,7 +152,8 @@ def verdicts(run) -> str:
     frame = claims.claims(run)[["section", "the paper says"]]
     for name in ("ldat", run.profile.base):
         found = claims.claims(run, name).verdict
-        frame[glossary.defence(name)] = found.str.removesuffix(" at this scale")
+        said = found.str.replace(" for this network", "").str.replace(" at this scale", "")
+        frame[glossary.defence(name)] = said
     return markdown(frame, 4)
 
 

@@ -105,19 +105,43 @@ def _class_distance(points: Cloud) -> float:
     return float(np.linalg.norm(centres[first] - centres[second], axis=1).mean())
 
 
-def distances(points: Cloud) -> dict[str, float]:
-    """Mean moves and distances to the own class's mean, in units of the class distance."""
+def distances_of_each(points: Cloud) -> dict[str, np.ndarray]:
+    """Moves and distances to the own class's mean, [N] each, in units of the class distance."""
     centres, unit = _centres(points), _class_distance(points)
     own = centres[np.searchsorted(np.unique(points.y), points.y)]
 
-    def mean_norm(vectors: np.ndarray) -> float:
-        return float(np.linalg.norm(vectors, axis=1).mean() / unit)
+    def norms(vectors: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(vectors, axis=1) / unit
 
     return {
-        "moved": mean_norm(points.adversarial - points.natural),
-        "to own centroid, natural": mean_norm(points.natural - own),
-        "to own centroid, adversarial": mean_norm(points.adversarial - own),
+        "moved": norms(points.adversarial - points.natural),
+        "to own centroid, natural": norms(points.natural - own),
+        "to own centroid, adversarial": norms(points.adversarial - own),
     }
+
+
+def distances(points: Cloud) -> dict[str, float]:
+    """The means of those."""
+    return {name: float(values.mean()) for name, values in distances_of_each(points).items()}
+
+
+def samples(points: Cloud) -> dict[str, list[float]] | None:
+    """Silhouettes and distances to the own class's mean of every image.
+
+    None where one of them is ``undefined``.
+    """
+    from sklearn.metrics import silhouette_samples
+
+    if set(NUMBERS[:5]) & undefined(points).keys():
+        return None
+    each = distances_of_each(points)
+    found = {
+        "silhouette_natural": silhouette_samples(points.natural, points.y),
+        "silhouette_adversarial": silhouette_samples(points.adversarial, points.y),
+        "own_centroid_natural": each["to own centroid, natural"],
+        "own_centroid_adversarial": each["to own centroid, adversarial"],
+    }
+    return {name: values.round(6).tolist() for name, values in found.items()}
 
 
 def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[float, ...]:

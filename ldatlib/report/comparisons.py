@@ -1,6 +1,8 @@
 """Networks against each other on the same images, and methods over their seeds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,9 +10,13 @@ from torch import Tensor
 from ldatlib.errors import UserError
 from ldatlib.evaluation import robustness
 from ldatlib.evaluation.robustness import from_bits
+from ldatlib.report import paired
+from ldatlib.report.paired import Pair
 from ldatlib.report.words import NORMS
-from ldatlib.study.records import Adaptive, Autoattack, Basic, Masking, Share, Whitebox
+from ldatlib.study.records import Adaptive, Autoattack, Basic, Masking, Share, Transfer, Whitebox
 
+# Trainings that a statement about a method takes.
+METHOD_SEEDS = 3
 # What is compared between methods: one column a threat model, and its worst case.
 SEED_COLUMNS = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 
@@ -44,12 +50,49 @@ def mcnemar(first: Whitebox | Basic, second: Whitebox | Basic, key: str) -> tupl
 
 def mcnemar_of(a: Tensor, b: Tensor) -> tuple[int, int, float]:
     """``mcnemar`` of two bool tensors [N]: the same images, right or wrong."""
-    from scipy.stats import binomtest
+    found = paired.pair(a, b)
+    p_value = float(paired.mcnemar_p(found.first_only, found.second_only))
+    return found.first_only, found.second_only, p_value
 
-    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
-    if only_first + only_second == 0:
-        return 0, 0, 1.0
-    return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
+
+class Shown(NamedTuple):
+    """Images crafted on a record's network, shown to the network of a label.
+
+    ``key``: an attack, or ``"clean"`` for the images as they were.
+    """
+
+    record: Transfer
+    label: str
+    key: str
+
+    @property
+    def share(self) -> Share:
+        return self.record.targets[self.label][self.key]
+
+    @property
+    def images(self) -> Tensor | None:
+        """Right, bool [N]; None in records of before that was kept."""
+        if self.record.right is None:
+            return None
+        return from_bits(self.record.right[self.label][self.key])
+
+
+def transfer_pair(first: Shown, second: Shown) -> Pair:
+    """The same test images, right or wrong, under two such attacks.
+
+    Without the images the pairing is the least favourable one: what is significant under it is so
+    under the true one. Of one network it lies within the images that it has right without an
+    attack: no others count under one.
+    """
+    if first.images is not None and second.images is not None:
+        return paired.pair(first.images, second.images)
+    ours, theirs = (round(shown.share.value * shown.share.count) for shown in (first, second))
+    found = paired.least_favourable(ours, theirs, first.share.count)
+    if first.label != second.label:
+        return found
+    clean = first._replace(key="clean").share
+    within = paired.least_favourable(ours, theirs, round(clean.value * clean.count))
+    return replace(found, first_only=within.first_only, second_only=within.second_only)
 
 
 def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: str) -> float:
@@ -63,8 +106,10 @@ def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: s
     samples = []
     for name in (first, second):
         own = [record for record in records if record.defence == name]
-        if len(own) < 3:
-            raise UserError(f"{name} has {len(own)} training(s); a method needs at least 3 seeds")
+        if len(own) < METHOD_SEEDS:
+            raise UserError(
+                f"{name} has {len(own)} training(s); a method needs at least {METHOD_SEEDS} seeds"
+            )
         samples.append([right_images(record, key).double().mean().item() for record in own])
     if all(min(sample) == max(sample) for sample in samples):
         return float("nan")

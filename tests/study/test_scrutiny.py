@@ -175,9 +175,9 @@ def test_report_and_claims_use_what_there_is(run, tmp_path):
     assert alarms.shape == (4, 3) and set(alarms.tests) == {12}
     assert summary.scrutiny(open_run("demo", TINY_SCRUTINY, tmp_path)) == {}
     table = claims.claims(run).set_index("the paper says")["seen here"]
-    assert "linf: LDAT" in table["the same, AutoAttack and notebook 09 included"]
+    assert "L-inf: LDAT" in table["the same, AutoAttack and notebook 09 included"]
     helps = table["the threshold helps (against an attack that knows it)"]
-    assert "l2: wrong without a threshold" in helps and "strongest ordinary attack" in helps
+    assert "robust accuracy, of 10 images, L-inf: with rejection" in helps and "L2: with" in helps
 
 
 def test_an_attack_on_the_detector_that_falls_behind_is_a_failed_check():

@@ -1,11 +1,13 @@
 """The paper's claims, put to the records of a run.
 
-An observation takes the records (``Evidence``) and returns whether the claim was seen here (True,
-False, or None: cannot tell) and the numbers as text. Comparisons of two networks use McNemar's
-exact test on the same images at 5%, or the intervals of the two shares.
+An observation takes the records (``Evidence``) and returns what was ``Seen``: whether the claim
+holds here (True, False, or None: cannot tell), the numbers as text, and how far it reaches.
+Networks are compared on the same images, several comparisons of a claim are corrected, and "hardly"
+or "approaches" have a stated margin: ``rules``.
 """
 
 from ldatlib.report.claims.evidence import Evidence, NoRecord
-from ldatlib.report.claims.table import CLAIMS, Claim, claims
+from ldatlib.report.claims.rules import Seen
+from ldatlib.report.claims.table import CLAIMS, Claim, claims, sentences
 
-__all__ = ["CLAIMS", "Claim", "Evidence", "NoRecord", "claims"]
+__all__ = ["CLAIMS", "Claim", "Evidence", "NoRecord", "Seen", "claims", "sentences"]

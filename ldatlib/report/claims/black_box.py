@@ -1,44 +1,66 @@
 """Section 4.2.3: images crafted on a surrogate."""
 
+from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report import glossary
-from ldatlib.report.claims.evidence import Evidence, Seen, all_hold
+from ldatlib.report.claims import rules
+from ldatlib.report.claims.contests import settle
+from ldatlib.report.claims.evidence import Evidence
+from ldatlib.report.claims.rules import Seen
+from ldatlib.report.paired import MARGIN
+
+SURROGATES = {"natural": "undefended", "standard": "defended"}
+# The columns of Tables 4 and 5.
+ATTACKS = ("linf_fgsm", "linf_mi_fgsm", "linf_pgd")
 
 
 def best_in_the_black_box(evidence: Evidence) -> Seen:
-    texts, verdicts = [], []
-    for surrogate, name in (("natural", "undefended"), ("standard", "defended")):
-        shares = {
-            defence: evidence.transferred(surrogate, defence, "linf_pgd")
-            for defence in evidence.compared
-        }
-        rival = max(evidence.rivals, key=lambda defence: shares[defence].value)
-        ours, theirs = shares[evidence.ldat], shares[rival]
-        apart = ours.low > theirs.high or ours.high < theirs.low
-        verdicts.append(ours.value > theirs.value if apart else None)
-        texts.append(
-            f"{name} surrogate, PGD: {evidence.title} {100 * ours.value:.1f}%, best rival "
-            f"{glossary.defence(rival)} {100 * theirs.value:.1f}%"
-        )
-    return all_hold(verdicts), "; ".join(texts)
+    contests = []
+    for surrogate, name in SURROGATES.items():
+        for key in ATTACKS:
+            ours = (surrogate, evidence.ldat, key)
+            percent = {
+                d: 100 * evidence.transferred(surrogate, d, key).value for d in evidence.compared
+            }
+            pairs = {d: evidence.transfer_pair(ours, (surrogate, d, key)) for d in evidence.others}
+            what = f"{name} surrogate, {METHODS[key.partition('_')[2]].title}"
+            contests.append(evidence.contest_of_pairs(percent, pairs, what))
+    shown = [f"{name} surrogate, {METHODS['pgd'].title}" for name in SURROGATES.values()]
+    return settle(evidence.title, contests, shown=shown)
+
+
+def _working(evidence: Evidence) -> list[str]:
+    """Those compared that do not guess: of a constant answer nothing is lost."""
+    return [d for d in evidence.compared if not evidence.guesses(evidence.whitebox[d])]
 
 
 def undefended_surrogate_is_weak(evidence: Evidence) -> Seen:
-    shown = evidence.compared
-    shares = {d: evidence.transferred("natural", d, "linf_pgd") for d in shown}
-    clean = {d: evidence.transferred("natural", d, "clean") for d in shown}
-    lost = {d: 100 * (clean[d].value - shares[d].value) for d in shown}
-    worst = max(lost, key=lost.__getitem__)
-    text = f"at most {lost[worst]:.1f} points below natural ({glossary.defence(worst)})"
-    return all(shares[d].high >= clean[d].low for d in shown), text
+    lost, supports = {}, []
+    for defence in _working(evidence):
+        for key in ATTACKS:
+            clean, attacked = ("natural", defence, "clean"), ("natural", defence, key)
+            found = evidence.transfer_pair(clean, attacked)
+            lost[defence, key] = 100 * found.difference
+            supports.append(rules.at_most(found))
+    if not supports:
+        return Seen(None, "every network collapsed")
+    (worst, key), most = max(lost.items(), key=lambda item: item[1])
+    text = (
+        f"up to {most:.1f} points below natural ({glossary.defence(worst)}, "
+        f"{METHODS[key.partition('_')[2]].title}); margin {100 * MARGIN:g} points"
+    )
+    return Seen(rules.verdict(supports), text)
 
 
 def defended_surrogate_is_strong(evidence: Evidence) -> Seen:
-    texts, holds = [], []
-    for defence in evidence.compared:
-        weak = evidence.transferred("natural", defence, "linf_pgd")
-        strong = evidence.transferred("standard", defence, "linf_pgd")
-        holds.append(strong.high < weak.low)
-        values = f"{100 * weak.value:.0f}% to {100 * strong.value:.0f}%"
-        texts.append(f"{glossary.defence(defence)} {values}")
-    text = "PGD, undefended to defended surrogate: " + ", ".join(texts)
-    return True if all(holds) else (None if any(holds) else False), text
+    """Far better: by more than the margin."""
+    texts, supports = [], []
+    for defence in _working(evidence):
+        weak, strong = (("natural", defence, "linf_pgd"), ("standard", defence, "linf_pgd"))
+        supports.append(rules.far_ahead(evidence.transfer_pair(weak, strong)))
+        shares = [100 * evidence.transferred(*which).value for which in (weak, strong)]
+        texts.append(f"{glossary.defence(defence)} {shares[0]:.0f}% to {shares[1]:.0f}%")
+    if not supports:
+        return Seen(None, "every network collapsed")
+    told = [f"{t} (p={p:.2g})" for t, p in zip(texts, rules.doubts(supports), strict=True)]
+    text = f"PGD, undefended to defended surrogate: {', '.join(told)}; far: by more than "
+    return Seen(rules.verdict(supports), f"{text}{100 * MARGIN:g} points")

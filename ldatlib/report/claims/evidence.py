@@ -1,13 +1,19 @@
-"""What the claims are judged by: the records of one seed, by defence."""
+"""What the claims are judged by: the records of one seed, by defence, and Table 1 of every seed."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
-from ldatlib.report import glossary
-from ldatlib.report.comparisons import mcnemar_of, right_images
+from ldatlib.defences import TITLES
+from ldatlib.evaluation.robustness import from_bits
+from ldatlib.report import glossary, paired
+from ldatlib.report.claims import rules
+from ldatlib.report.claims.contests import BESIDE, RIVALS, Contest
+from ldatlib.report.claims.rules import Support
+from ldatlib.report.comparisons import METHOD_SEEDS, Shown, right_images, transfer_pair
+from ldatlib.report.paired import Pair
 from ldatlib.study.records import (
     Adaptive,
     Autoattack,
@@ -26,44 +32,27 @@ from ldatlib.study.records import (
 from ldatlib.study.run import Run
 from ldatlib.study.trainings import Training
 
-# The paper's own; L2-AT is not among them.
-RIVALS = ("standard", "trades", "mart", "lbgat")
-# Whether the claim was seen here (None: cannot tell), and the numbers as text.
-Seen = tuple[bool | None, str]
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
 
-class NoRecord(LookupError):
+class NoRecord(Exception):
     """A claim needs a record that the run does not have."""
 
 
 class Records(dict[K, T]):
-    """Records by name; a missing one is ``NoRecord`` and not a ``KeyError``."""
+    """Records by name. One that could be there and is not is ``NoRecord``.
+
+    Any other name is a ``KeyError``: a defect, and not a missing record.
+    """
+
+    def __init__(self, names: Iterable[K], found: Mapping[K, T] | None = None):
+        super().__init__(found or {})
+        self.names = frozenset(names)
 
     def __missing__(self, name: K) -> T:
-        raise NoRecord(str(name))
-
-
-@dataclass(frozen=True)
-class Lead:
-    """Accuracies in percent, McNemar's p-value, and who the best rival is."""
-
-    ldat: float
-    rival: float
-    p_value: float
-    name: str
-    title: str
-
-    @property
-    def ahead(self) -> bool | None:
-        """Significantly ahead (True) or behind (False) at 5%; None: cannot tell."""
-        return None if self.p_value >= 0.05 else self.ldat > self.rival
-
-    def __str__(self) -> str:
-        rival = f"{glossary.defence(self.name)} {self.rival:.1f}%"
-        return f"{self.title} {self.ldat:.1f}%, best rival {rival} (p={self.p_value:.2g})"
+        raise NoRecord(str(name)) if name in self.names else KeyError(name)
 
 
 class Evidence:
@@ -75,6 +64,7 @@ class Evidence:
         first = run.select_seed(run.trainings())
         self.training = _found(run, "train", first, Train)
         self.whitebox = _found(run, "whitebox", first, Whitebox)
+        self.trained = _every_seed(run)
         self.eps = _found(run, "sweep_eps", first, Sweep)
         self.steps = _found(run, "sweep_steps", first, Sweep)
         self.surrogates = _found(run, "transfer", run.surrogates(), Transfer)
@@ -85,10 +75,12 @@ class Evidence:
         self.adaptive = _found(run, "adaptive", first, Adaptive)
         # The variations are of the profile's base; of another LDAT they say nothing.
         varied = ldat == run.profile.base
-        self.betas = _basic(run, run.beta_trainings() if varied else {})
-        self.attacks = _basic(run, run.attack_trainings() if varied else {})
+        self.betas = _basic(run, run.beta_trainings(), varied)
+        self.attacks = _basic(run, run.attack_trainings(), varied)
+        self.switched = _basic(run, run.likelihood_trainings(), True)
         self.labels = {training.name: training.label for training in first}
-        self.logs = Records({t.name: run.log(t) for t in first if t.name in self.training})
+        logs = {t.name: run.log(t) for t in first if t.name in self.training}
+        self.logs = Records(TITLES, logs)
 
     @property
     def rivals(self) -> list[str]:
@@ -99,57 +91,112 @@ class Evidence:
         return found
 
     @property
+    def others(self) -> list[str]:
+        """The paper's rivals, and L2-AT, which the paper leaves out, where it was attacked."""
+        return [*self.rivals, *(name for name in (BESIDE,) if name in self.whitebox)]
+
+    @property
     def compared(self) -> list[str]:
-        """The rivals, and LDAT."""
-        return [*self.rivals, self.ldat]
+        """All of those, and LDAT."""
+        return [*self.others, self.ldat]
+
+    @property
+    def seeds(self) -> int:
+        """Trainings of each of those compared, as far as all have them."""
+        return min(len(self.trained[name]) for name in self.compared)
+
+    @property
+    def speaks_of(self) -> str:
+        """Whom a comparison in Table 1 speaks of."""
+        if self.seeds < METHOD_SEEDS:
+            return "this network"
+        return f"the methods, {self.seeds} trainings of each"
+
+    def guesses(self, record: Whitebox | Basic) -> bool:
+        """Whether a network is no better than chance: its features have collapsed."""
+        return record.clean_accuracy.low <= 1 / self.classes
 
     @property
     def at_chance(self) -> bool:
-        """Whether LDAT's natural accuracy is that of guessing: its features have collapsed."""
-        if self.ldat not in self.whitebox:
-            return False
-        clean = self.whitebox[self.ldat].clean_accuracy
-        return clean.low <= 1 / self.classes <= clean.high
+        """Whether LDAT is."""
+        return self.ldat in self.whitebox and self.guesses(self.whitebox[self.ldat])
 
-    def accuracy(self, defence: str, key: str) -> float:
-        """Percent right; ``key`` as for ``comparisons.right_images``."""
-        return 100 * right_images(self.whitebox[defence], key).float().mean().item()
+    def right(self, defence: str, key: str) -> Tensor:
+        """Images right, bool [N]; ``key`` as for ``comparisons.right_images``."""
+        return right_images(self.whitebox[defence], key)
 
-    def lead(self, key: str, rivals: Iterable[str] | None = None) -> Lead:
-        """LDAT against the best rival in a column."""
-        names = [*(rivals or self.rivals), self.ldat]
-        return self.lead_of({name: right_images(self.whitebox[name], key) for name in names})
+    def contest(self, key: str, what: str = "") -> Contest:
+        """LDAT against all others in a column of Table 1: over trainings where all have three."""
+        if self.seeds < METHOD_SEEDS:
+            right = {name: self.right(name, key) for name in self.compared}
+            return self.contest_of(right, what)
+        values = {
+            name: [right_images(r, key).double().mean().item() for r in self.trained[name]]
+            for name in self.compared
+        }
+        percent = {name: 100 * sum(v) / len(v) for name, v in values.items()}
+        supports = {
+            name: rules.NONE
+            if any(self.guesses(record) for record in self.trained[name])
+            else rules.methods_ahead(values[self.ldat], values[name])
+            for name in self.others
+        }
+        theirs = {name: percent[name] for name in self.others}
+        return Contest(what, percent[self.ldat], theirs, supports)
 
-    def lead_of(self, right: Mapping[str, Tensor]) -> Lead:
-        """LDAT against the best rival; ``right``: by defence, bool [N] of the same images."""
+    def contest_of(self, right: Mapping[str, Tensor], what: str = "") -> Contest:
+        """The same of bool [N] by defence: the same images right or wrong under each."""
         percent = {name: 100 * images.double().mean().item() for name, images in right.items()}
-        rival = max((name for name in right if name != self.ldat), key=percent.__getitem__)
-        p_value = mcnemar_of(right[self.ldat], right[rival])[2]
-        return Lead(percent[self.ldat], percent[rival], p_value, rival, self.title)
+        pairs = {name: paired.pair(right[self.ldat], right[name]) for name in self.others}
+        return self.contest_of_pairs(percent, pairs, what)
+
+    def contest_of_pairs(
+        self, percent: Mapping[str, float], pairs: Mapping[str, Pair], what: str = ""
+    ) -> Contest:
+        """The same of accuracies in percent by defence, and of pairs whose first is LDAT."""
+        supports = {name: self.support(name, pairs[name]) for name in self.others}
+        theirs = {name: percent[name] for name in self.others}
+        return Contest(what, percent[self.ldat], theirs, supports)
+
+    def support(self, defence: str, found: Pair) -> Support:
+        """What a pair with this defence says to "ahead"; nothing where it guesses."""
+        return rules.NONE if self.guesses(self.whitebox[defence]) else rules.ahead(found)
 
     def transferred(self, surrogate: str, defence: str, key: str) -> Share:
         """Share of a defence right under images of a surrogate; ``key``: attack or ``clean``."""
         return self.surrogates[surrogate].targets[self.labels[defence]][key]
 
+    def transfer_pair(self, first: tuple[str, str, str], second: tuple[str, str, str]) -> Pair:
+        """Two of those shares, each by the arguments of ``transferred``, as a pair."""
+        shown = [Shown(self.surrogates[s], self.labels[d], key) for s, d, key in (first, second)]
+        return transfer_pair(*shown)
 
-def all_hold(verdicts: Iterable[bool | None]) -> bool | None:
-    """One verdict of several: False where any fails, True where all hold, else None."""
-    found = list(verdicts)
-    return False if False in found else True if all(found) else None
+
+def stacked(bits: Iterable[str], count: int) -> Tensor:
+    """The first ``count`` images that are right in all of these, bool [count]."""
+    return torch.stack([from_bits(b)[:count] for b in bits]).all(0)
 
 
-def _basic(run: Run, trainings: Mapping[K, Training]) -> Records[K, Basic]:
+def _basic(run: Run, trainings: Mapping[K, Training], wanted: bool) -> Records[K, Basic]:
     """The records of kind ``basic`` of named trainings, as far as there are any."""
-    named: Records[K, Basic] = Records()
-    for name, training in trainings.items():
+    named: Records[K, Basic] = Records(trainings)
+    for name, training in trainings.items() if wanted else ():
         for record in _found(run, "basic", [training], Basic).values():
             named[name] = record
     return named
 
 
 def _found(run: Run, kind: str, trainings: Iterable[Training], shape: type[R]) -> Records[str, R]:
-    found: Records[str, R] = Records()
+    found: Records[str, R] = Records(TITLES)
     for job in run.jobs_of(kind, list(trainings)):
         if job.path.is_file():
             found[job.training.name] = read(job.path, shape)
+    return found
+
+
+def _every_seed(run: Run) -> Records[str, list[Whitebox]]:
+    found: Records[str, list[Whitebox]] = Records(TITLES)
+    for job in run.jobs_of("whitebox", run.trainings()):
+        if job.path.is_file():
+            found.setdefault(job.training.name, []).append(read(job.path, Whitebox))
     return found

@@ -1,23 +1,33 @@
 """The paper's claims as rows: what each says, what this run saw of it, and a verdict."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from ldatlib.report import paper
 from ldatlib.report.claims import ablations, black_box, detector, features, training, white_box
-from ldatlib.report.claims.evidence import Evidence, NoRecord, Seen
+from ldatlib.report.claims.evidence import Evidence, NoRecord
+from ldatlib.report.claims.rules import Seen
 from ldatlib.study.run import Run
+
+COLLAPSED = "cannot tell: collapsed"
+NOT_TESTED = "not tested on the paper's data"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, and how a run's records are asked about it."""
+    """A sentence of the paper, how a run's records are asked about it, the notebook that does.
+
+    Of a network that guesses nothing can be said, but that it guesses: ``of_collapse`` marks the
+    claim that is about it.
+    """
 
     section: str
     text: str
     observe: Callable[[Evidence], Seen]
+    notebook: str
+    of_collapse: bool = False
 
 
 CLAIMS = (
@@ -25,86 +35,134 @@ CLAIMS = (
         "4.2.2",
         "the best robustness against all types of attacks",
         white_box.best_against_all_attacks,
+        "03",
     ),
     Claim(
-        "4.2.2", "the same, AutoAttack and notebook 09 included", white_box.best_under_everything
+        "4.2.2",
+        "the same, AutoAttack and notebook 09 included",
+        white_box.best_under_everything,
+        "09",
     ),
-    Claim("4.2.2", "LDAT has the highest natural accuracy", white_box.highest_natural_accuracy),
     Claim(
-        "4.2.2", "a significant advantage against DeepFool", white_box.advantage_against_deepfool
+        "4.2.2", "LDAT has the highest natural accuracy", white_box.highest_natural_accuracy, "03"
+    ),
+    Claim(
+        "4.2.2",
+        "a significant advantage against DeepFool",
+        white_box.advantage_against_deepfool,
+        "03",
     ),
     Claim(
         "4.2.2",
         "LDAT is more effective under the L2 threat model",
         white_box.more_effective_under_l2,
+        "03",
     ),
     Claim(
         "4.3",
         "accuracy falls significantly less as the budget grows",
         white_box.slower_decrease_over_budgets,
+        "03",
     ),
     Claim(
-        "4.3", "LDAT keeps its advantage as iterations grow", white_box.advantage_over_iterations
+        "4.3",
+        "LDAT keeps its advantage as iterations grow",
+        white_box.advantage_over_iterations,
+        "03",
     ),
     Claim(
-        "3.2", "the perturbation grows with the model's robustness", training.growing_perturbation
+        "3.2",
+        "the perturbation grows with the model's robustness",
+        training.growing_perturbation,
+        "02",
     ),
-    Claim("3.3", "growing lambda does not cost the ability to classify", training.still_classifies),
+    Claim(
+        "3.3",
+        "growing lambda does not cost the ability to classify",
+        training.still_classifies,
+        "02",
+        of_collapse=True,
+    ),
     Claim(
         "4.2.2",
         "more beta: less natural, more robust accuracy (Table 3)",
         ablations.beta_trades_off,
+        "05",
     ),
-    Claim("4.2.2", "above beta 0.5 robustness hardly improves (Table 3)", ablations.beta_saturates),
+    Claim(
+        "4.2.2",
+        "above beta 0.5 robustness hardly improves (Table 3)",
+        ablations.beta_saturates,
+        "05",
+    ),
     Claim(
         "4.2.3",
         "LDAT outperforms the other baselines in the black box",
         black_box.best_in_the_black_box,
+        "04",
     ),
     Claim(
         "4.2.3",
         "undefended surrogate: accuracy approaches the natural one",
         black_box.undefended_surrogate_is_weak,
+        "04",
     ),
     Claim(
         "4.2.3",
         "examples of a defended surrogate transfer far better",
         black_box.defended_surrogate_is_strong,
+        "04",
     ),
     Claim(
         "4.4",
         "with PGD instead of Algorithm 1 robustness decreases",
         ablations.algorithm1_is_better,
+        "05",
     ),
-    Claim("4.5", "LDAT's features are better clustered than TRADES's", features.better_clustered),
+    Claim(
+        "4.5", "LDAT's features are better clustered than TRADES's", features.better_clustered, "06"
+    ),
     Claim(
         "1, 5",
         "natural and adversarial features follow one distribution",
         features.same_distribution,
+        "06",
     ),
-    Claim("3", "natural features are closer to the centroid", features.natural_features_are_closer),
+    Claim(
+        "3",
+        "natural features are closer to the centroid",
+        features.natural_features_are_closer,
+        "06",
+    ),
     Claim(
         "4.6",
         "a threshold of 0.6 has almost no effect on natural images",
         detector.spares_natural_images,
+        "08",
     ),
     Claim(
         "4.6",
         "successful C&W and FAB examples have low confidence",
         detector.successes_have_low_confidence,
+        "07",
     ),
     Claim(
         "4.6",
         "the threshold helps against C&W and FAB, not against PGD",
         detector.helps_against_the_near,
+        "08",
     ),
     Claim(
         "4.6",
         "the threshold helps (against an attack that knows it)",
         detector.helps_against_the_adaptive,
+        "09",
     ),
     Claim(
-        "Table 1", "(oddity) accuracy under APGD is above that under PGD", white_box.apgd_above_pgd
+        "Table 1",
+        "(oddity) accuracy under APGD is above that under PGD",
+        white_box.apgd_above_pgd,
+        "03",
     ),
 )
 
@@ -114,32 +172,75 @@ def claims(run: Run, ldat: str = "ldat") -> pd.DataFrame:
 
     ``ldat``: the defence that the claims are put to, as written unless said.
 
-    The paper's claims are about CIFAR; on other data the verdict is "not tested on the paper's
-    data" and the observation stands beside it. With a smaller network, fewer images or epochs than
-    the paper's it speaks of this scale.
+    ``rules`` says when a claim holds. Each ``p`` in what was seen is corrected (Holm) for the
+    comparisons of its claim. The paper's claims are about CIFAR; on other data the verdict is "not
+    tested on the paper's data" and the observation stands beside it. With a smaller network, fewer
+    images or epochs than the paper's it speaks of this scale.
     """
-    evidence = Evidence(run, ldat)
+    evidence, scale = Evidence(run, ldat), _scale(run)
     paper_data = paper.is_papers_data(run.dataset)
-    images = len(run.dataset.labels["train"])
-    whole = paper.is_papers_scale(run.trainings()[0].config, images)
-    scale = "" if whole else " at this scale"
     rows = []
     for claim in CLAIMS:
-        try:
-            holds, text = claim.observe(evidence)
-        except NoRecord:
-            holds, text = None, "needs records that this run does not have"
-        if evidence.at_chance and holds:
-            holds, text = None, f"{evidence.title} classifies no better than chance; {text}"
-        seen = {True: "yes", False: "no", None: "cannot tell"}[holds]
-        verdict = {True: "holds", False: "does not hold", None: "cannot tell"}[holds] + scale
+        seen = observe(claim, evidence)
+        said = judgement(claim, evidence, seen, scale)
         rows.append(
             {
                 "section": claim.section,
                 "the paper says": claim.text,
-                "seen here": text,
-                "same here?": seen,
-                "verdict": verdict if paper_data else "not tested on the paper's data",
+                "seen here": seen.text,
+                "same here?": COLLAPSED if said == COLLAPSED else same_here(seen),
+                "verdict": said if paper_data else NOT_TESTED,
             }
         )
     return pd.DataFrame(rows)
+
+
+def sentences(run: Run, notebook: str, ldat: str | None = None) -> list[str]:
+    """What a run says to the claims that a notebook (``"03"``) is about, a paragraph each.
+
+    ``ldat``: the profile's base unless said.
+    """
+    evidence = Evidence(run, ldat or run.profile.base)
+    scale = _scale(run) if paper.is_papers_data(run.dataset) else f" on {run.dataset.title}"
+    found = []
+    for claim in CLAIMS:
+        if claim.notebook == notebook:
+            seen = observe(claim, evidence)
+            said = judgement(claim, evidence, seen, scale)
+            found.append(f'"{claim.text}" ({claim.section}): {said}. {seen.text}')
+    return found
+
+
+def _scale(run: Run) -> str:
+    images = len(run.dataset.labels["train"])
+    whole = paper.is_papers_scale(run.trainings()[0].config, images)
+    return "" if whole else " at this scale"
+
+
+def judgement(claim: Claim, evidence: Evidence, seen: Seen, scale: str) -> str:
+    """The verdict in words; ``scale``: what it is limited to, with a space before."""
+    if evidence.at_chance and not claim.of_collapse:
+        return COLLAPSED
+    if seen.holds is None:
+        return f"cannot tell{scale}"
+    scope = f", {seen.scope}" if seen.scope else ""
+    return f"{'holds' if seen.holds else 'does not hold'} for {seen.of}{scale}{scope}"
+
+
+def observe(claim: Claim, evidence: Evidence) -> Seen:
+    """What was seen; of a network that guesses, and without the records, nothing is told."""
+    try:
+        seen = claim.observe(evidence)
+    except NoRecord as missing:
+        return Seen(None, f"needs records that this run does not have: {missing}")
+    if evidence.at_chance and not claim.of_collapse:
+        return replace(seen, holds=None, text=f"{evidence.title} only guesses; {seen.text}")
+    return seen
+
+
+def same_here(seen: Seen) -> str:
+    """In a word, and how far it reaches."""
+    if seen.holds is None:
+        return "cannot tell"
+    word = "yes" if seen.holds else "no"
+    return f"{word}, {seen.scope}" if seen.scope else word

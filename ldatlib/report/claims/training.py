@@ -1,23 +1,74 @@
 """Section 3: what happens while LDAT is trained."""
 
-from ldatlib.evaluation.robustness import wilson_interval
-from ldatlib.report.claims.evidence import Evidence, Seen
+from ldatlib.report import paired
+from ldatlib.report.claims import rules
+from ldatlib.report.claims.evidence import Evidence, NoRecord
+from ldatlib.report.claims.rules import Seen
+from ldatlib.report.comparisons import right_images
+from ldatlib.report.paired import MARGIN
+from ldatlib.study.records import Train
+
+GROWING = ("grow", "grow_by_step", "grow_from_half")
+WITHOUT = "lambda 0"
 
 
 def growing_perturbation(evidence: Evidence) -> Seen:
-    log = evidence.logs[evidence.ldat]
-    first, last = log[0]["attack_norm"], log[-1]["attack_norm"]
-    return last > first, f"mean length {first:.2f} in the first epoch, {last:.2f} in the last"
+    """Over the epochs that were validated: its length with the robust accuracy.
+
+    Of images that are right, where the log tells them apart: around the others, which no training
+    makes robust, Algorithm 1 only shrinks.
+    """
+    log = [line for line in evidence.logs[evidence.ldat] if "val_robust_accuracy" in line]
+    apart = all("attack_norm_right" in line for line in log)
+    key = "attack_norm_right" if apart else "attack_norm"
+    lines = [line for line in log if key in line]
+    if len(lines) < 2:
+        raise NoRecord("a log with lengths and robust accuracies")
+    lengths = [line[key] for line in lines]
+    support = rules.rises(lengths, [line["val_robust_accuracy"] for line in lines])
+    around = " around right images" if apart else ""
+    text = (
+        f"mean length{around} {lengths[0]:.2f} in epoch {lines[0]['epoch']}, {lengths[-1]:.2f} in "
+        f"epoch {lines[-1]['epoch']}; with the validation robust accuracy (Kendall, {len(lines)} "
+        f"epochs) p={rules.doubts([support])[0]:.2g}"
+    )
+    return Seen(rules.verdict([support]), text)
 
 
 def still_classifies(evidence: Evidence) -> Seen:
+    """Natural accuracy without the likelihood term less that with it, where both were trained.
+
+    Without such a training: from the best epoch to the last.
+    """
+    trained = evidence.training[evidence.ldat]
+    if not grows(trained):
+        raise NoRecord("a training whose lambda grows")
+    if evidence.at_chance:
+        clean = evidence.whitebox[evidence.ldat].clean_accuracy
+        return Seen(False, f"it collapses: natural accuracy {clean.value:.1%}, as by guessing")
+    if WITHOUT in evidence.switched and evidence.ldat in evidence.whitebox:
+        without = right_images(evidence.switched[WITHOUT], "natural")
+        own = evidence.right(evidence.ldat, "natural")
+        found = paired.pair(without, own)
+        low, high = (-100 * end for end in reversed(paired.interval(found)))
+        text = (
+            f"natural accuracy {100 * own.double().mean().item():.1f}%, without the term "
+            f"{100 * without.double().mean().item():.1f}%: {-100 * found.difference:+.1f} points "
+            f"[{low:+.1f}, {high:+.1f}]; margin {100 * MARGIN:g} points"
+        )
+        return Seen(rules.verdict([rules.at_most(found)]), text)
     log = evidence.logs[evidence.ldat]
-    clean = [line["val_clean_accuracy"] for line in log if "val_clean_accuracy" in line]
-    distances = [line["smallest_centroid_distance"] for line in log]
-    count = evidence.training[evidence.ldat].val_images
-    low, _ = wilson_interval(round(max(clean) * count), count)
+    clean_accuracies = [line["val_clean_accuracy"] for line in log if "val_clean_accuracy" in line]
+    best, last, count = max(clean_accuracies), clean_accuracies[-1], trained.val_images
+    found = paired.least_favourable(round(best * count), round(last * count), count)
     text = (
-        f"validation clean accuracy {max(clean):.1%} at its best, {clean[-1]:.1%} at the end; "
-        f"smallest centroid distance {max(distances):.2f} at most, {distances[-1]:.2f} at the end"
+        f"validation clean accuracy {best:.1%} at its best, {last:.1%} at the end; margin "
+        f"{100 * MARGIN:g} points; no training without the term to compare with"
     )
-    return clean[-1] >= low, text
+    return Seen(rules.verdict([rules.at_most(found)]), text)
+
+
+def grows(trained: Train) -> bool:
+    """Whether the weight of the likelihood term grows in a training."""
+    defence = trained.config["defence"]
+    return defence.get("lambda_schedule") in GROWING and defence.get("lambda_init", 0) > 0

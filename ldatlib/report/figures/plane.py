@@ -31,15 +31,15 @@ class Plane:
     means: np.ndarray | None  # [C, 2], of a Gaussian-mixture head
 
     @property
-    def gap(self) -> float | None:
-        """Mean move from natural to adversarial, in units of the distance of class means.
+    def moved(self) -> np.ndarray | None:
+        """Moves from natural to adversarial [N], in units of the distance of class means.
 
         None where that is no unit: images of one class, or means in one point.
         """
-        moved = np.linalg.norm(self.adversarial - self.natural, axis=1).mean()
+        moved = np.linalg.norm(self.adversarial - self.natural, axis=1)
         centres = [self.natural[self.y == label].mean(0) for label in np.unique(self.y)]
         apart = [np.linalg.norm(a - b) for i, a in enumerate(centres) for b in centres[:i]]
-        return float(moved / np.mean(apart)) if any(apart) else None
+        return moved / np.mean(apart) if any(apart) else None
 
 
 def plane_of(title: str, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> Plane:

@@ -26,6 +26,7 @@ class Features(Kind):
             "undefined": feature_space.undefined(cloud),
             "embedding": {part: getattr(flat, part).round(4).tolist() for part in parts},
             "images": len(cloud.y),
+            "samples": feature_space.samples(cloud),
         }
 
     def line(self, record, training):

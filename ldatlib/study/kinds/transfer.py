@@ -1,5 +1,10 @@
 """Black-box attacks: images crafted on one network, shown to the others. Tables 4 and 5."""
 
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
 from ldatlib.evaluation import robustness
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.study.kinds import operations
@@ -18,6 +23,10 @@ def transfer_attacks(profile: Profile) -> list[Attack]:
     ]
 
 
+def _each(count: Callable[[Tensor], Any], right: dict[str, dict[str, Tensor]]) -> dict:
+    return {label: {k: count(v) for k, v in found.items()} for label, found in right.items()}
+
+
 class Transfer(Kind):
     """Every test image is attacked on the source, right or wrong there; each target is shown it."""
 
@@ -27,18 +36,21 @@ class Transfer(Kind):
         x, y = ws.test_images(ws.profile.eval_images, device)
         source, batch = ws.model(training), ws.profile.eval_batch
         clean = robustness.predict(source, x) == y
-        targets = {}
         models = {target.label: ws.model(target) for target in ws.trainings()}
-        for label, model in models.items():
-            targets[label] = {"clean": robustness.share(robustness.predict(model, x) == y)}
+        right = {
+            label: {"clean": robustness.predict(model, x) == y} for label, model in models.items()
+        }
         for attack in transfer_attacks(ws.profile):
             x_adv = robustness.run_attack(source, x, y, attack, batch_size=batch)
             for label, model in models.items():
                 # An image that the target gets wrong anyway counts as wrong, as everywhere.
-                right = robustness.predict(model, x_adv) == y
-                right &= robustness.predict(model, x) == y
-                targets[label][attack.key] = robustness.share(right)
-        return {"source_accuracy": robustness.share(clean), "targets": targets}
+                still = robustness.predict(model, x_adv) == y
+                right[label][attack.key] = still & right[label]["clean"]
+        return {
+            "source_accuracy": robustness.share(clean),
+            "targets": _each(robustness.share, right),
+            "right": _each(robustness.to_bits, right),
+        }
 
     def line(self, record, training):
         shown = len(record.targets)

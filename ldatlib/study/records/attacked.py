@@ -108,3 +108,7 @@ class Transfer(Record, frozen=True, kw_only=True):
         about("by label of the target's training: share right, by attack and for `clean`"),
     ]
     gate: Gate = []
+    right: Annotated[
+        dict[str, dict[str, Bits]] | None,
+        about("the same image by image: one digit each, 1 where right; null: before it was kept"),
+    ] = None

@@ -45,6 +45,17 @@ class FeatureNumbers(Part, frozen=True, kw_only=True):
     )
 
 
+class FeatureSamples(Part, frozen=True, kw_only=True):
+    """Those of the numbers that every image has, in the order of the saved images."""
+
+    silhouette_natural: Annotated[list[float], about("silhouette of each natural feature")]
+    silhouette_adversarial: Annotated[list[float], about("the same of each adversarial one")]
+    own_centroid_natural: Annotated[
+        list[float], about("distance of each natural feature to its own class mean")
+    ]
+    own_centroid_adversarial: Annotated[list[float], about("the same of each adversarial feature")]
+
+
 class Embedding(Part, frozen=True, kw_only=True):
     """t-SNE of natural and adversarial features together: the picture of Fig. 7."""
 
@@ -63,6 +74,10 @@ class Features(Record, frozen=True, kw_only=True):
         dict[str, str], about("why a number is null, by its name; empty in older records")
     ] = {}
     gate: Gate = []
+    samples: Annotated[
+        FeatureSamples | None,
+        about("image by image; null: undefined, or before they were kept"),
+    ] = None
 
 
 class Score(Part, frozen=True, kw_only=True):

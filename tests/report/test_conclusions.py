@@ -1,0 +1,242 @@
+"""What notebooks conclude: the sentence follows the numbers, either way."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import detection_record, record, whitebox
+
+from ldatlib import open_run
+from ldatlib.report import conclusions, oddity, paper
+from ldatlib.report.claims import rules
+from ldatlib.report.conclusions.saying import listed, told_apart
+from ldatlib.report.paired import Pair
+
+
+def test_comparisons_are_said_by_their_side():
+    ahead, behind = Pair(50, 2, 100), Pair(2, 50, 100)
+    supports = [rules.ahead(p) for p in (ahead, behind, Pair(3, 2, 100), ahead)]
+    sides = told_apart(["A", "B", "C", "D"], supports)
+    assert sides.sentence("ahead of", "behind") == (
+        "ahead of A and D; behind B; not told apart from C."
+    )
+    assert told_apart([], []).sentence("ahead of", "behind") == "compared with nobody."
+    assert listed(["a", "b", "c"]) == "a, b and c" and listed(["a"]) == "a"
+
+
+def test_where_a_walk_ends():
+    near = np.array([1.5, 0.4, -0.2, 0.3])
+    found = conclusions.walks({"one": near, "other": -near})
+    assert found[0].startswith("one ends 0.30 before the boundary; 1 of its 3 points")
+    assert found[1].startswith("other ends 0.30 behind the boundary; 2 of its 3 points")
+
+
+def test_whose_features_stay_nearer():
+    spread = np.linspace(0, 0.1, 60)
+    moves = {"A": 0.5 + spread, "B": 0.1 + spread, "LDAT": 0.3 + spread}
+    said = conclusions.nearness(moves, "LDAT")[1]
+    assert "nearer to each other than with A; further apart than with B" in said
+    alike = conclusions.nearness({"A": spread, "LDAT": spread[::-1].copy()}, "LDAT")[1]
+    assert "not told apart from A" in alike
+
+
+def test_algorithm_1_stands_beside_its_radius(tmp_path):
+    run = open_run("demo", out=tmp_path)
+    trainings = run.trainings(("natural", "standard", "ldat"))
+    lines = [{"attack_norm": a, "perturbation_norm": b} for a, b in ((0.5, 0.5), (9.0, 2.25))]
+    logs = {"natural": [{}, {}], "standard": lines, "ldat": lines}
+    plain, own = conclusions.perturbations(trainings, logs)
+    assert plain == "PGD-AT: mean length 0.50 in the first epoch, 9.00 in the last."
+    assert "400% of the projection radius; projection and pixel range take 75% of it." in own
+
+
+def test_centroids_that_fell_onto_each_other_are_named():
+    log = [{"smallest_centroid_distance": 2.0}, {"smallest_centroid_distance": 0.1}]
+
+    def said(clean):
+        last = {"val_clean_accuracy": clean}
+        found = SimpleNamespace(defence="ldat", last=last, val_images=300)
+        plain = SimpleNamespace(defence="standard", last=last, val_images=300)
+        logs = {"ldat": log, "standard": [{}]}
+        return conclusions.centroids([found, plain], logs, classes=10)
+
+    assert len(said(0.9)) == 1 and "the classifier holds" in said(0.9)[0]
+    assert "the likelihood term has won" in said(0.11)[0] and "2.00 at most, 0.10" in said(0.11)[0]
+
+
+def swept(bits, norm="linf"):
+    share = {"low": 0.0, "high": 1.0, "count": 4}
+    common = {"step_size": 0.1, "cw_step_size": 0.01, "targets": 0, "ok": True, "method": "pgd"}
+    points = [
+        common
+        | {"norm": norm, "steps": 10 * i, "eps": 0.1 * i, "right": b}
+        | {"robust_accuracy": share | {"value": b.count("1") / 4}}
+        for i, b in enumerate(bits, 1)
+    ]
+    return record("sweep_eps", points=points, ok=True)
+
+
+def test_an_attack_converges_or_goes_on_taking():
+    still = {"ldat": swept(("1111", "1100", "1000")), "mart": swept(("1111", "1100", "1100"))}
+    (said,) = conclusions.convergence(still)
+    assert "has not converged: from 20 to 30 iterations it still takes 1 of LDAT's images" in said
+    (said,) = conclusions.convergence({"ldat": swept(("1111", "1000", "1000"))})
+    assert said == "PGD has converged: from 20 to 30 iterations it takes no image more."
+
+
+def test_the_largest_budget_leaves_nothing_or_a_doubt():
+    assert conclusions.emptied({"ldat": swept(("1111", "0000"))}) == [
+        "L-inf 0.2 leaves nothing of any network."
+    ]
+    (said,) = conclusions.emptied({"ldat": swept(("1111", "0100")), "mart": swept(("1", "0"))})
+    assert "leaves 25.0% of LDAT: PGD fails there" in said
+
+
+def test_apgd_is_judged_by_the_same_words_here_and_in_the_paper():
+    half = {f"{norm}_apgd": "1" * 20 + "0" * 20 for norm in ("linf", "l2")}
+    low = whitebox("1" * 40, half | {f"{norm}_pgd": "0" * 40 for norm in ("linf", "l2")})
+    high = whitebox("1" * 40, half | {f"{norm}_pgd": "1" * 40 for norm in ("linf", "l2")})
+    odd, even = conclusions.oddities([low, high])
+    words = "leaves 50.0 points more than PGD (p=1.9e-06): odd"
+    assert odd.count(words) == 2 and even.count("as it should be") == 2
+    said = dict(zip(paper.table(1).defence, oddity.of_the_paper(paper.table(1)), strict=True))
+    assert "L-inf APGD-DLR leaves 1.2 points more than PGD" in said["ldat"]
+    assert "undecided without the images; L2" in said["ldat"] and said["ldat"].endswith("odd")
+    assert said["trades"].count("as it should be") == 2
+
+
+def crafted(by_label):
+    """A transfer record: label -> digits right when clean and under PGD."""
+
+    def share(bits):
+        return {"value": bits.count("1") / len(bits), "low": 0.0, "high": 1.0, "count": len(bits)}
+
+    right = {name: {"clean": c, "linf_pgd": a} for name, (c, a) in by_label.items()}
+    targets = {name: {k: share(b) for k, b in found.items()} for name, found in right.items()}
+    return record("transfer", source_accuracy=share("1"), targets=targets, right=right)
+
+
+ALL, HALF, NONE = "1" * 60, "1" * 30 + "0" * 30, "0" * 60
+TARGETS = [SimpleNamespace(label=name, title=name.upper()) for name in ("a", "b")]
+
+
+def test_which_surrogate_is_the_stronger_attacker():
+    weak, strong = (
+        crafted({"a": (ALL, ALL), "b": (ALL, HALF)}),
+        crafted({"a": (ALL, HALF), "b": (ALL, HALF)}),
+    )
+    first, second = conclusions.surrogates([weak, strong], TARGETS)
+    assert "takes 0.0 to 50.0 points of natural accuracy, most from B." in first
+    assert "the stronger attacker against A; not told apart from the other against B." in second
+    assert "the weaker one against A;" in conclusions.surrogates([strong, weak], TARGETS)[1]
+
+
+def test_ones_own_attack_is_the_strongest_or_masked():
+    honest = [
+        crafted({"a": (ALL, NONE), "b": (ALL, HALF)}),
+        crafted({"a": (ALL, HALF), "b": (ALL, NONE)}),
+    ]
+    (said,) = conclusions.own_attack(honest, TARGETS, TARGETS)
+    assert said.startswith("No network's images fool another one better than its own PGD does")
+    masked = [
+        crafted({"a": (ALL, ALL), "b": (ALL, HALF)}),
+        crafted({"a": (ALL, HALF), "b": (ALL, NONE)}),
+    ]
+    (said,) = conclusions.own_attack(masked, TARGETS, TARGETS)
+    assert "than by its own PGD: A by images of B. There the gradients mislead PGD" in said
+
+
+def test_the_probe_tells_or_does_not():
+    def of(low):
+        numbers = {"probe": 0.6, "probe_low": low, "probe_high": 0.7}
+        return SimpleNamespace(numbers=SimpleNamespace(**numbers))
+
+    above, about, point = conclusions.probes({"A": of(0.55), "B": of(0.45), "C": of(None)})
+    assert above.endswith("not one distribution.")
+    assert about.endswith("not told apart by this probe.") and "one point" in point
+
+
+def scored(clean, under, right="0" * 60, likelihood=None):
+    """A detection record: clean scores, all right, and scores under PGD and FAB."""
+    sets = {"val": (clean, ALL), "clean": (clean, ALL)}
+    sets |= {"linf_pgd": (under[0], right), "linf_fab": (under[1], right)}
+    sets |= {"l2_pgd": (under[0], right)}
+    scores = {"posterior": sets}
+    cuts = {"posterior": {"paper": 0.6, "accept_95": 0.5, "accept_99": 0.4}}
+    if likelihood:
+        scores["log_likelihood"] = {k: (likelihood[k == "clean"], b) for k, (_, b) in sets.items()}
+        cuts["log_likelihood"] = {"paper": None, "accept_95": -9.0, "accept_99": -10.0}
+    return detection_record(scores, cuts)
+
+
+HIGH, LOW = np.linspace(0.8, 0.95, 60).tolist(), np.linspace(0.1, 0.3, 60).tolist()
+
+
+def test_a_score_points_one_way_or_the_other():
+    right_way, wrong_way = conclusions.direction(scored(HIGH, (LOW, LOW), likelihood=(HIGH, LOW)))
+    assert "is lower than of natural ones, as a threshold needs it, under L-inf PGD" in right_way
+    assert "HIGHER, so that a threshold rejects the wrong images, under L-inf PGD" in wrong_way
+    (same,) = conclusions.direction(scored(HIGH, (HIGH, HIGH)))
+    assert "not told apart under L-inf PGD" in same
+
+
+def test_confidence_tells_who_walks_on_or_does_not():
+    assert (
+        "tells the two kinds apart"
+        in conclusions.confident_successes(scored(HIGH, (HIGH, LOW)))[-1]
+    )
+    mixed = conclusions.confident_successes(scored(HIGH, (LOW, HIGH)))
+    assert "does not tell the two kinds apart" in mixed[-1] and "L-inf FAB 100%" in mixed[0]
+    assert conclusions.confident_successes(scored(HIGH, (HIGH, HIGH), right=ALL)) == []
+
+
+def test_a_threshold_is_said_with_its_price():
+    free = conclusions.thresholds(scored(HIGH, (LOW, LOW)))[0]
+    assert free.startswith("At 0.6 (paper): 0.0% of the clean images rejected")
+    assert "higher under 3 of 3 attacks; missed in the worst case, L-inf 100.0% to 0.0%" in free
+    dear = conclusions.thresholds(scored(LOW, (HIGH, HIGH)))[0]
+    assert "100.0% of the clean images rejected" in dear and "60 of them though right" in dear
+    assert "higher under 0 of 3 attacks" in dear and "L-inf 100.0% to 100.0%" in dear
+
+
+def test_who_gains_from_rejecting():
+    helped, not_helped = scored(HIGH, (LOW, LOW)), scored(HIGH, (HIGH, HIGH))
+    networks = {"ldat": helped, "mart": not_helped, "trades": helped}
+    said = conclusions.gains(networks, own="ldat")
+    assert "LDAT 0% to 100%" in said[0]
+    assert said[1] == "L-inf: LDAT gains more than MART; no different from TRADES."
+    said = conclusions.gains(networks, own="mart")
+    assert said[1] == "L-inf: MART gains less than LDAT and TRADES."
+
+
+def scrutinised(overstated):
+    row = {"defence": "ldat", "norm": "l2", "table1_worst_case": 60.0, "worst_case": 50.0}
+    row |= {"worst_case_low": 45.0, "worst_case_high": 55.0, "overstated": overstated}
+    return pd.DataFrame([row])
+
+
+def test_an_overstated_number_is_named():
+    high = conclusions.worst_cases(scrutinised(True))
+    assert high[0].endswith("OVERSTATED.") and "too much for LDAT (L2)" in high[1]
+    assert conclusions.worst_cases(scrutinised(False))[1].startswith("No number of Table 1")
+
+
+def test_alarms_are_listed_or_none_sounds():
+    def rows(verdict, misled):
+        row = {"defence": "mart", "norm": "l2", "test": "dlr", "verdict": verdict}
+        return pd.DataFrame([row | {"misled": misled}])
+
+    loud = conclusions.masks(rows("alarm", True))
+    assert loud[0] == "Masking, MART, L2: dlr." and "never use its column" in loud[1]
+    assert len(conclusions.masks(rows("alarm", False))) == 1
+    assert conclusions.masks(rows("no alarm", False)) == ["No test for gradient masking sounds."]
+
+
+@pytest.mark.parametrize("consistent, said", ((True, "None of 1"), (False, "1 of 1")))
+def test_what_the_detector_misses(consistent, said):
+    row = {"defence": "ldat", "norm": "l2", "score": "posterior", "threshold": "95% frozen"}
+    row |= {"ordinary": 10.0, "adaptive": 20.0, "union": 25.0, "consistent": consistent}
+    found = conclusions.detectors(pd.DataFrame([row]), "ldat")
+    assert "20% by the adaptive one, 25% by one of all" in found[0]
+    assert found[1].startswith(said)
