@@ -23,9 +23,13 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
 
     Blind to an offset common to all logits, so all-negative ones are no trouble.
     """
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
-    others = logits.masked_fill(own, float("-inf")).amax(1)
+    others = logits.masked_fill(true_class(logits, y), float("-inf")).amax(1)
     return others - logits.gather(1, y.unsqueeze(1)).squeeze(1)
+
+
+def true_class(logits: Tensor, y: Tensor) -> Tensor:
+    """Where the class is ``y`` [N]: bool, like the logits [N, C]."""
+    return torch.zeros_like(logits, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
 
 
 def inside(x: Tensor, images: Tensor, eps: float, norm: str) -> Tensor:
@@ -33,15 +37,27 @@ def inside(x: Tensor, images: Tensor, eps: float, norm: str) -> Tensor:
     return (x + project(images - x, eps, norm)).clamp(0, 1)
 
 
-def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator | None) -> Tensor:
-    """A random image on the rim of the ball, as APGD starts, its pixels put into [0,1]."""
+def ranked_wrong(logits: Tensor, y: Tensor) -> Tensor:
+    """The wrong classes, the likeliest first: [N, C] and [N] -> [N, C - 1]."""
+    wrong = logits.masked_fill(true_class(logits, y), float("-inf"))
+    return wrong.argsort(dim=1, descending=True, stable=True)[:, :-1]
+
+
+def random_perturbation(like: Tensor, norm: str, generator: torch.Generator | None) -> Tensor:
+    """Random perturbations of length 1 in the norm, one an image of ``like`` [N, ...]."""
+    settings = {"dtype": like.dtype, "device": like.device, "generator": generator}
     if norm == "linf":
-        noise = 2 * torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) - 1
+        noise = 2 * torch.rand(like.shape, **settings) - 1
         length = noise.flatten(1).abs().amax(1)
     else:
-        noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+        noise = torch.randn(like.shape, **settings)
         length = l2_norm(noise)
-    return (x + eps * noise / per_image(length.clamp_min(1e-12), noise)).clamp(0, 1)
+    return noise / per_image(length.clamp_min(1e-12), noise)
+
+
+def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator | None) -> Tensor:
+    """A random image on the rim of the ball, as APGD starts, its pixels put into [0,1]."""
+    return (x + eps * random_perturbation(x, norm, generator)).clamp(0, 1)
 
 
 def ascend(

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from ldatlib.evaluation import adaptive, detection, robustness
+from ldatlib.evaluation import adaptive, detection, highest_score, robustness
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import from_bits, share, to_bits
+from ldatlib.evaluation.search import RADII, bookkeeping
 from ldatlib.files import load_tensors, save_tensors
 from ldatlib.study.kinds import operations, scrutiny
 from ldatlib.study.kinds.base import Kind
@@ -68,57 +69,71 @@ DETECTION = Detection()
 
 
 class Adaptive(Kind):
-    """Per norm, score and threshold: scores and verdicts of the adaptive attack's images."""
+    """Per norm, score and threshold: scores and verdicts of the adaptive attack's images.
+
+    Images that an ordinary attack gets are its images, too: what is missed is the union.
+    """
 
     name = "adaptive"
     stage = 3
-    reads = (DETECTION,)
+    reads = (WHITE_BOX, DETECTION)
 
     def compute(self, ws, training, device):
         model, p = ws.model(training), ws.profile
         ordinary = DETECTION.read(ws, training)
         count = min(scrutiny.images_of(ws), ordinary["images"])
         x, y = ws.test_images(count, device)
-        tensors, entries, checks, half = {}, {}, [], {}
+        images, classes = WHITE_BOX.images(ws, training), ws.dataset.num_classes
+        tensors, entries, highest, checks, half = {}, {}, {}, [], {}
         for norm in p.scrutiny_norms:
             eps = scrutiny.budgets(p)[norm]
-            entries[norm] = {}
+            entries[norm], highest[norm] = {}, {}
+            given = [v[:count].to(device) for k, v in images.items() if k.startswith(norm)]
+            effort = {"num_steps": p.adaptive_steps, "batch_size": p.eval_batch}
             for score, stored in ordinary["scores"].items():
                 cuts = {k: v for k, v in stored["thresholds"].items() if v is not None}
+                attack = {"score": score, "eps": eps, "norm": norm, **effort}
                 found = adaptive.adaptive_attack(
                     model,
                     x,
                     y,
-                    score=score,
                     thresholds=list(cuts.values()),
-                    eps=eps,
-                    norm=norm,
-                    num_steps=p.adaptive_steps,
+                    given=given,
                     restarts=p.adaptive_restarts,
-                    batch_size=p.eval_batch,
+                    **attack,
                 )
                 entries[norm][score] = {}
-                for (name, cut), x_adv in zip(cuts.items(), found, strict=True):
+                searches = adaptive.number_of_searches(score, classes, p.adaptive_restarts)
+                for (name, cut), of_cut in zip(cuts.items(), found, strict=True):
                     key = f"{norm} {score} {name}"
-                    entry = _scored(model, x_adv, y, score)
+                    entry = _scored(model, of_cut.images, y, score)
+                    entry |= bookkeeping(of_cut.restart, searches)
                     entries[norm][score][name] = {"cut": cut, **entry}
-                    tensors[key] = x_adv
+                    tensors[key] = of_cut.images
+                    checks.append(_none_left(entry, cut, stored["sets"], norm, key))
+                given_too = [*given, *(of_cut.images for of_cut in found)]
+                key = f"{norm} {score} highest"
+                tensors[key] = highest_score.highest_score(model, x, y, given=given_too, **attack)
+                entry = _scored(model, tensors[key], y, score)
+                highest[norm][score] = entry | {"auc": _auc(entry, stored["sets"]["clean"])}
+            for key, x_adv in tensors.items():
+                if key.startswith(norm):
                     checks.append(robustness.inside_ball(x, x_adv, eps, norm, key))
                     checks.append(robustness.finite_logits(model, x_adv, key))
-                    checks.append(_at_least_ordinary(entry, cut, stored["sets"], norm, count, key))
             checks.append(_nothing(model, x, y, norm))
             half[norm], more = _half_budget(p, model, x, y, norm)
             checks += more
         path = self.images_path(ws, training)
         save_tensors(path, tensors, {"kind": "adversarial", "label": training.label})
         saved, _ = load_tensors(path)
-        for key, images in saved.items():
+        for key, x_adv in saved.items():
             norm, score, name = key.split(" ")
-            entry = entries[norm][score][name]
-            again = _scored(model, images.to(device).flip(0), y.flip(0), score)
-            checks.append(_rescored(entry, again, entry["cut"], key))
+            entry = highest[norm][score] if name == "highest" else entries[norm][score][name]
+            again = _scored(model, x_adv.to(device).flip(0), y.flip(0), score)
+            checks.append(_rescored(entry, again, entry.get("cut", float("-inf")), key))
         return {
             "norms": entries,
+            "highest": highest,
             "half_budget": half,
             "images": count,
             "adversarial": path.name,
@@ -149,13 +164,18 @@ class Adaptive(Kind):
 
     def operations(self, ws, training):
         """As if every image stood at every threshold."""
-        p, wrong = ws.profile, ws.dataset.num_classes - 1
-        searches = 1 + p.adaptive_restarts * (1 + wrong) + len(adaptive.CONFIDENCES)
-        total = 3 * searches  # the posterior's thresholds
+        p = ws.profile
+        # Thresholds of each score; beside them the highest score, in three searches.
+        thresholds = {"posterior": 3}
         if training.config.network.head == "gmm":
-            total += 2 * (searches + wrong)
-        half = p.steps * (2 + 2 + 2 + ws.dataset.num_classes)
-        passes = 2 * (p.adaptive_steps + 1) * total + half
+            thresholds["log_likelihood"] = 2
+        classes, restarts = ws.dataset.num_classes, p.adaptive_restarts
+        searches = sum(
+            3 + number * adaptive.number_of_searches(score, classes, restarts)
+            for score, number in thresholds.items()
+        )
+        half = p.steps * (2 + 2 + 2 + classes)
+        passes = 2 * (p.adaptive_steps + len(RADII)) * searches + half
         images = scrutiny.images_of(ws) * len(p.scrutiny_norms)
         return images * passes * operations.forward_of(ws, training)
 
@@ -172,7 +192,9 @@ def _nothing(model, x: Tensor, y: Tensor, norm: str) -> dict:
     """A budget of 0 finds the images that are wrong and accepted as they are, and no other."""
     cut, ball = detection.PAPER_THRESHOLD, {"eps": 0.0, "norm": norm, "num_steps": 1}
     (still,) = adaptive.adaptive_attack(model, x, y, score="posterior", thresholds=[cut], **ball)
-    found, clean = (missed(_scored(model, images, y, "posterior"), cut) for images in (still, x))
+    found, clean = (
+        missed(_scored(model, images, y, "posterior"), cut) for images in (still.images, x)
+    )
     return {
         "name": f"{norm}: a budget of 0 gives the clean outcome",
         "passed": torch.equal(found, clean),
@@ -185,14 +207,25 @@ def _scored(model, images: Tensor, y: Tensor, score: str) -> dict:
     return scored(values, predicted == y)
 
 
-def _at_least_ordinary(entry, cut, sets, norm, count, key) -> dict:
-    own = int(missed(entry, cut).sum())
-    best = max(int(missed(s, cut, count).sum()) for n, s in sets.items() if n.startswith(norm))
+def _none_left(entry: dict, cut: float, sets: dict, norm: str, key: str) -> dict:
+    """``sets``: scores and verdicts under the ordinary attacks, and others, by name."""
+    own = missed(entry, cut)
+    ordinary = [missed(s, cut, len(own)) for name, s in sets.items() if name.startswith(norm)]
+    left = torch.stack(ordinary).any(0) & ~own
     return {
-        "name": f"{key}: the adaptive attack misses no less than the best ordinary one",
-        "passed": own >= best,
-        "value": float(own - best),
+        "name": f"{key}: no image that an ordinary attack gets is left",
+        "passed": not left.any(),
+        "value": float(left.sum()),
     }
+
+
+def _auc(entry: dict, clean: dict) -> float | None:
+    """Clean images that are right against wrong ones of the same images, at their highest score."""
+    right, count = from_bits(entry["right"]), len(entry["score"])
+    good = torch.tensor(clean["score"][:count], dtype=torch.float64)
+    before = from_bits(clean["right"])[:count]
+    bad = torch.tensor(entry["score"], dtype=torch.float64)
+    return detection.roc(good[before], bad[before & ~right])["auc"]
 
 
 def _rescored(entry: dict, again: dict, cut: float, key: str) -> dict:

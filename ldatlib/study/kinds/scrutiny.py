@@ -191,7 +191,8 @@ class Masking(Kind):
 
     def operations(self, ws, training):
         p, classes = ws.profile, ws.dataset.num_classes
-        searches = 1 + 3 * p.masking_restarts + (classes - 1) + len(ball.STEP_SIZES) + 10
+        # CE and DLR by APGD; the margin, the cross-entropy and the margin in the ball alone.
+        searches = 1 + 5 * p.masking_restarts + (classes - 1) + len(ball.STEP_SIZES) + 10
         searches += len(siblings(ws, training)) + 5
         searches += len(landscape.SCALES) + 2 * len(landscape.FAR_SCALES)
         passes = 2 * p.steps * searches + p.masking_queries + len(landscape.SURFACE) ** 2
