@@ -23,6 +23,8 @@ NOTEBOOKS = PROJECT / "notebooks"
 REPORT = "10"
 # Kernels side by side: each takes some 0.6 GiB.
 MOST_KERNELS = 4
+# Seconds that a kernel may take to start: many on a machine that is busy.
+KERNEL_START = 300
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -91,9 +93,7 @@ def run(options: argparse.Namespace) -> int:
         # The notebooks run in a folder of their own, and the originals may change meanwhile.
         overrides["plugins"] = [str(copy.resolve()) for copy in copies]
     if old := session.passed_over():
-        print(
-            f"{old} records of an earlier numerics version are passed over (see `ldat clean`)"
-        )
+        print(f"{old} records of an earlier numerics version are passed over (see `ldat clean`)")
     parameters = {
         "profile": options.profile,
         "overrides": overrides,
@@ -259,8 +259,13 @@ def run_notebooks(paths: list[Path], session, parameters: dict, progress: "Progr
                     file=sys.stderr,
                 )
                 return False
+            except TimeoutError as error:
+                raise UserError(
+                    f"the kernel of {path.name} did not start in {KERNEL_START} s; try again, "
+                    "with fewer --jobs on a busy machine"
+                ) from error
             except OSError as error:
-                raise UserError(f"cannot write {folder / path.name}: {error.strerror}") from error
+                raise UserError(f"cannot write {folder / path.name}: {error}") from error
     finally:
         ended.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -282,6 +287,7 @@ def run_notebook(path, folder: Path, parameters: dict, progress: "Progress", end
             kernel_name="python3",
             cwd=str(NOTEBOOKS),
             progress_bar=False,
+            start_timeout=KERNEL_START,
             # The kernel's own notices; what a cell raises comes back as an exception.
             extra_arguments=["--IPKernelApp.log_level=50"],
         )

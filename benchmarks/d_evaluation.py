@@ -1,6 +1,6 @@
 """(d) Evaluating an adversarially trained network: PGD-40 and AutoAttack, here and elsewhere.
 
-The network is the demo's Standard defence (``python runner.py --only 02`` trains it), attacked at
+The network is the demo's PGD-AT network (``python runner.py --only 02`` trains it), attacked at
 the demo's budget on the same test images; its robust accuracy is above 40%. All candidates have
 the same cores: here as many processes of one thread, elsewhere one process, as it is called, and
 apart from this one. Speed counts only at equal accuracy, so the table has both, with 95% intervals.

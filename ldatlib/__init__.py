@@ -5,6 +5,7 @@ The names below are the public ones; each is imported when it is first used, so 
 """
 
 from importlib import import_module
+from typing import Any
 
 _PUBLIC = {
     "UserError": "errors",
@@ -18,8 +19,8 @@ _PUBLIC = {
     "Defence": "defences",
     "make_defence": "defences",
     "register_defence": "defences",
-    "Dataset": "data.dataset",
-    "load_dataset": "data.dataset",
+    "Dataset": "data",
+    "load_dataset": "data",
     "TrainConfig": "training.config",
     "train": "training.trainer",
     "load_model": "training.checkpoint",
@@ -34,7 +35,7 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'ldatlib' has no attribute {name!r}")
     value = getattr(import_module(f"ldatlib.{_PUBLIC[name]}"), name)
@@ -42,5 +43,5 @@ def __getattr__(name: str):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

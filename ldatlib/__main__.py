@@ -65,16 +65,27 @@ def train(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate one trained network of a profile, attack by attack; leaves records."""
     from ldatlib.study.kinds import KINDS
+    from ldatlib.study.schedule import with_needs
 
     run = _open(options)
     if options.list:
         return _listed(run)
-    kinds, known = options.kinds.split(","), [kind for kind in KINDS if kind != "train"]
+    kinds, known = (
+        [kind.strip() for kind in options.kinds.split(",")],
+        [kind for kind in KINDS if kind != "train"],
+    )
     for kind in kinds:
         if kind not in known:
             raise UserError(f"unknown kind {kind!r}; known: {', '.join(known)}")
-    chosen = [_chosen(run, options)]
-    run.complete([job for kind in kinds for job in run.jobs_of(kind, chosen)], _say)
+    training = _chosen(run, options)
+    if not run.jobs_of("train", [training])[0].done:
+        raise UserError(
+            f"{training.label} is not trained in {run.root}; "
+            "run `ldat train` with the same options first"
+        )
+    # What they are made from is computed, too; networks are not trained on the way.
+    jobs = [job for kind in kinds for job in with_needs(run, kind, [training])]
+    run.complete([job for job in jobs if job.kind != "train"], _say)
     return 0
 
 
@@ -85,26 +96,38 @@ def _chosen(run, options: argparse.Namespace):
 
 
 def clean(options: argparse.Namespace) -> int:
-    """List the files of a run that these settings do not use, and remove them when asked."""
+    """List the files of a run that these settings do not use, and remove them when asked.
+
+    ``--remove`` deletes what an earlier numerics version has left; with ``--other-settings`` also
+    what other overrides, seeds or switches made, which may be asked for again.
+    """
     from ldatlib.files import alone
-    from ldatlib.study.clean import unused
+    from ldatlib.study.clean import OTHER, unused
 
     run = _open(options)
     if not run.root.is_dir():
         raise UserError(f"no run in {run.root}; name its folder with --out DIR")
     with alone(run.root / "runner", "running the notebooks of"):
         found = unused(run)
+        going = [f for f in found if options.remove and (options.other or f.reason != OTHER)]
         for file in found:
-            if options.remove:
-                file.path.unlink(missing_ok=True)
-            print(f"{file.size / 2**20:9.2f} MiB  {file.path.relative_to(run.root)}")
-    total = sum(file.size for file in found) / 2**20
+            name = file.path.relative_to(run.root)
+            print(f"{file.size / 2**20:9.2f} MiB  {name}  ({file.reason})")
+        for file in going:
+            file.path.unlink(missing_ok=True)
+
+    def total(files) -> str:
+        return f"{len(files)} files, {sum(file.size for file in files) / 2**20:.2f} MiB"
+
     if not found:
         print(f"nothing unused in {run.root}")
     elif options.remove:
-        print(f"removed: {len(found)} files, {total:.2f} MiB")
+        print(f"removed: {total(going)}; kept: {total([f for f in found if f not in going])}")
     else:
-        print(f"unused: {len(found)} files, {total:.2f} MiB; --remove deletes them")
+        print(
+            f"unused: {total(found)}; --remove deletes those of an earlier numerics version, "
+            "with --other-settings all"
+        )
     return 0
 
 
@@ -162,7 +185,15 @@ def parser() -> argparse.ArgumentParser:
     )
 
     sub = command("clean", clean, profile="demo")
-    sub.add_argument("--remove", action="store_true", help="delete the files, do not just list")
+    sub.add_argument(
+        "--remove", action="store_true", help="delete what an earlier version has left"
+    )
+    sub.add_argument(
+        "--other-settings",
+        dest="other",
+        action="store_true",
+        help="with --remove: also what other overrides, seeds or switches made",
+    )
     return top
 
 

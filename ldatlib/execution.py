@@ -51,7 +51,7 @@ def use_device(name: str) -> None:
 def place(model: nn.Module, device: torch.device | str) -> nn.Module:
     """The model on a device, convolutions channels-last: the faster layout on CPU and GPU."""
     keep_pages()
-    return model.to(device, memory_format=torch.channels_last)
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
 # Of glibc's malloc.h: free memory at the top of the heap, in bytes, from which it is given back;
@@ -136,7 +136,7 @@ def prepare(
     if not hasattr(model, "precision"):
         precision = "float32"
     else:
-        model.precision = precision
+        setattr(model, "precision", precision)  # noqa: B010 - no attribute of every module
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     wanted = compile == "on" or (compile == "auto" and device.type == "cuda")
@@ -144,7 +144,7 @@ def prepare(
     return Execution(precision, compiled)
 
 
-def _compile(model: nn.Module, sample: Tensor) -> bool:
+def _compile(model: nn.Module, sample: Tensor | None) -> bool:
     """Compile the backbone in place; its parameters and their names stay as they are."""
     training = model.training
     try:

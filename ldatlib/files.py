@@ -148,7 +148,8 @@ def save_tensors(
 
 
 def _cut(tensors: dict[str, Tensor], limit: int | None) -> list[list[str]]:
-    shards, size = [[]], 0
+    shards: list[list[str]] = [[]]
+    size = 0
     for name, tensor in tensors.items():
         bytes_ = tensor.numel() * tensor.element_size()
         if limit and shards[-1] and size + bytes_ > limit:
@@ -188,7 +189,7 @@ def _tensor_checksum(tensors: dict[str, Tensor], header: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -205,7 +206,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     found = _shards_of(path)
     if not found:
         raise UserError(f"no checkpoint {path}; train it first")
-    counts = {int(_SHARD.search(p.name)[2]) for p in found}
+    counts = {int(match[2]) for match in map(_SHARD.search, (p.name for p in found)) if match}
     if len(counts) > 1:
         raise UserError(f"{path}: shards of two savings lie side by side; delete one of them")
     for wanted in _shard_paths(path, counts.pop()):

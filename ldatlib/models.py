@@ -174,6 +174,8 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    # Of the checkpoint that ``load_model`` read it from.
+    header: dict[str, Any]
 
     def __init__(
         self,
@@ -250,10 +252,10 @@ def register_network(name: str, build: Build) -> None:
     Parameters
     ----------
     name : lower-case letters, digits and underscores.
-    build : ``NetworkConfig -> module`` [N, in_channels, H, W] in [0,1], normalised -> [N, D], with
-        D as its attribute ``feature_dim``: that of the configuration where it is given. A class
-        whose ``__init__`` takes the configuration will do. It must not draw random numbers from
-        anywhere but torch's global state.
+    build : function of a ``NetworkConfig`` that returns a module, normalised images
+        [N, in_channels, H, W] -> [N, D], with D as its attribute ``feature_dim``: that of the
+        configuration where it is given. A class whose ``__init__`` takes the configuration will
+        do. Its weights are drawn from torch's global random state.
 
     Raises
     ------
@@ -291,8 +293,7 @@ def build_network(
         raise UserError(f"unknown head {config.head!r}; known: {', '.join(HEADS)}")
     backbone = ARCHITECTURES.find(config.architecture)(config)
     feature_dim = getattr(backbone, "feature_dim", None)
-    has_features = isinstance(feature_dim, int) and feature_dim > 0
-    if not (isinstance(backbone, nn.Module) and has_features):
+    if not (isinstance(backbone, nn.Module) and isinstance(feature_dim, int) and feature_dim > 0):
         raise UserError(
             f"{config.architecture}: its build must return a torch module with the number of its "
             f"features as feature_dim, not {type(backbone).__name__} with {feature_dim!r}"

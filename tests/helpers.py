@@ -1,9 +1,10 @@
-"""Models whose decision boundary is known in closed form."""
+"""Models whose decision boundary is known in closed form, and records of invented numbers."""
 
 import torch
 from torch import Tensor, nn
 
-from ldatlib.evaluation.robustness import predict, to_bits
+from ldatlib.evaluation.robustness import from_bits, predict, share, to_bits
+from ldatlib.study import records
 
 
 class Plane(nn.Module):
@@ -88,12 +89,71 @@ def snapshot(model: nn.Module) -> dict:
     }
 
 
+def record(kind, **fields):
+    """A record of this kind with an invented header; ``fields`` are the others."""
+    header = {
+        "kind": kind,
+        "numerics": {"train": 1, kind: 1},
+        "profile": "demo",
+        "defence": "ldat",
+        "title": "LDAT",
+        "seed": 0,
+        "key": "0123456789",
+        "training_key": "9876543210",
+        "made_from": {},
+        "dataset": "made",
+        "fingerprint": "abc",
+        "config": {},
+        "settings": {},
+        "seconds": 1.0,
+        "provenance": {
+            "revision": None,
+            "python": "3.11",
+            "libraries": {},
+            "device": "cpu",
+            "threads": 1,
+        },
+    }
+    return records.convert(kind, header | fields)
+
+
+def whitebox(clean, attacks, **header):
+    """A record of Table 1; ``clean`` and each attack (by key) as digits, 1 where right."""
+    columns = {}
+    for key, right in attacks.items():
+        norm, _, method = key.partition("_")
+        settings = {"method": method, "norm": norm, "eps": 0.1, "steps": 1, "step_size": 0.1}
+        columns[key] = {
+            "settings": settings | {"cw_step_size": 0.01, "targets": 0},
+            "robust_accuracy": share(from_bits(right)),
+            "seconds": 1.0,
+            "right": right,
+        }
+    fields = {"clean_accuracy": share(from_bits(clean)), "clean_right": clean, "attacks": columns}
+    fields |= {"worst_case": {}, "self_checks": [], "ok": True, "batch_size": 1}
+    fields |= {"attack_seed": 0, "checkpoint": "last", "adversarial": "images"}
+    return record("whitebox", **fields, **header)
+
+
+def detection_record(sets, thresholds, **header):
+    """A detection record; ``sets``: score -> set -> (scores, digits)."""
+    scores = {
+        name: {
+            "thresholds": thresholds[name],
+            "sets": {key: {"score": s, "right": bits} for key, (s, bits) in entries.items()},
+        }
+        for name, entries in sets.items()
+    }
+    images = len(sets["posterior"]["clean"][0])
+    return record("detection", scores=scores, images=images, **header)
+
+
 def synthetic_record(likelihood=True, images=40, **header):
     """A detection record whose scores lie on a known grid: no two of one set are equal."""
     grid = (torch.arange(images) + 0.5) / images
 
     def entry(values, right):
-        return {"score": [round(v, 6) for v in values.tolist()], "right": to_bits(right)}
+        return [round(v, 6) for v in values.tolist()], to_bits(right)
 
     sets = {
         "val": entry(0.5 + grid / 2, grid > 0.1),
@@ -101,25 +161,11 @@ def synthetic_record(likelihood=True, images=40, **header):
         "l2_cw": entry(0.1 + grid / 2, grid > 0.6),
         "linf_pgd": entry(0.2 + grid * 0.7, torch.arange(images) % 3 == 0),
     }
-    scores = {
-        "posterior": {
-            "thresholds": {"paper": 0.6, "accept_95": 0.58, "accept_99": 0.56},
-            "sets": sets,
-        }
-    }
+    scores = {"posterior": sets}
+    thresholds = {"posterior": {"paper": 0.6, "accept_95": 0.58, "accept_99": 0.56}}
     if likelihood:
-        shifted = {
-            name: {**e, "score": [100 * v - 150 for v in e["score"]]} for name, e in sets.items()
+        scores["log_likelihood"] = {
+            name: ([100 * v - 150 for v in values], right) for name, (values, right) in sets.items()
         }
-        frozen = {"paper": None, "accept_95": -92.0, "accept_99": -94.0}
-        scores["log_likelihood"] = {"thresholds": frozen, "sets": shifted}
-    return {
-        "kind": "detection",
-        "defence": "ldat",
-        "title": "LDAT",
-        "key": "0123456789",
-        "fingerprint": "abc",
-        "images": images,
-        "scores": scores,
-        **header,
-    }
+        thresholds["log_likelihood"] = {"paper": None, "accept_95": -92.0, "accept_99": -94.0}
+    return detection_record(scores, thresholds, **header)

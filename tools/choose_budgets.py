@@ -1,6 +1,6 @@
 """Choose the demo's budgets on validation images: the rule, and the figures behind it.
 
-Standard is trained at each candidate L-inf budget. The chosen budget is the smallest at which it
+PGD-AT is trained at each candidate L-inf budget. The chosen budget is the smallest at which it
 keeps between 30% and 70% of the validation images under PGD of 40 steps; then the same for L2,
 and of four step sizes of C&W the one that leaves fewest. Test images play no part.
 
@@ -22,7 +22,7 @@ CW_STEP_SIZES = [0.01, 0.05, 0.1, 0.2]
 
 
 def measure(eps: float) -> dict:
-    """Standard trained at this budget: clean, PGD and C&W accuracy on validation images."""
+    """PGD-AT trained at this budget: clean, PGD and C&W accuracy on validation images."""
     import torch
 
     from ldatlib import Attack, evaluate, open_run

@@ -1,6 +1,6 @@
 """Choose the network of the profile cifar10-small: robust accuracy for the same time of a core.
 
-Standard is trained with each candidate for about the same seconds on one core, on a schedule of
+PGD-AT is trained with each candidate for about the same seconds on one core, on a schedule of
 its own that ends there (cosine to 0), and attacked on validation images with PGD L-inf of 40
 steps. The network that keeps most is chosen. Test images play no part.
 
@@ -26,7 +26,7 @@ TRAIN_SIZE, VAL_SIZE = 10_000, 2000
 
 
 def measure(network: tuple[int, int, int, int], assignments: dict, seconds: float) -> dict:
-    """Standard with this network: how many epochs the time allows, and what they give."""
+    """PGD-AT with this network: how many epochs the time allows, and what they give."""
     import torch
 
     from ldatlib import open_run

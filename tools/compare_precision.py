@@ -1,6 +1,6 @@
 """Does accuracy pay for bfloat16? The demo's trainings in both precisions, over several seeds.
 
-Standard and LDAT are trained with the seeds 0 to N-1 in float32 and in bfloat16, all else equal,
+PGD-AT and LDAT are trained with the seeds 0 to N-1 in float32 and in bfloat16, all else equal,
 and evaluated in float32 on the demo's test images: natural, PGD L-inf, PGD L2. The difference of
 the means stands beside the spread from seed to seed.
 

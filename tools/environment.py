@@ -14,6 +14,7 @@ EXPORT = [
     "export",
     "--locked",
     "--all-extras",
+    "--all-groups",
     "--no-hashes",
     "--no-emit-project",
     "--no-annotate",
@@ -40,7 +41,7 @@ TAIL = """\
 
 
 def pinned_requirements() -> list[str]:
-    """The closure of all extras as `name==version ; marker` lines."""
+    """The closure of all extras and groups as `name==version ; marker` lines."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:
         sys.exit("environment.py: uv is not installed; install it with `pip install uv`")

@@ -1,4 +1,4 @@
-"""Write the published results of cifar10-small into README and docs, from the records alone.
+"""Write the published results of cifar10-small into docs, from the records alone.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -17,9 +17,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-PAGES = ("README.md", "docs/cifar10.md", "docs/regularizer.md")
+PAGES = ("docs/cifar10.md", "docs/regularizer.md")
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
+# What the study of the likelihood term is made from.
+STUDY = ("train", "validation", "basic")
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 
 
@@ -35,28 +37,28 @@ def table1(run, keys) -> str:
     """Measured and printed, a row each: the columns ``keys``, and AutoAttack where it was run."""
     import pandas as pd
 
-    from ldatlib.defences import TITLES
-    from ldatlib.evaluation.robustness import share
-    from ldatlib.files import read_json
-    from ldatlib.report import paper, tables, tables_scrutiny
+    from ldatlib.evaluation.robustness import from_bits
+    from ldatlib.report import glossary, paper, words
+    from ldatlib.report.comparisons import right_images, share
+    from ldatlib.study.records import Autoattack, read
 
     printed = paper.table(1).set_index("defence")
     trainings = run.select_seed(run.trainings())
     rows = []
     for training, job in zip(trainings, run.jobs_of("autoattack", trainings), strict=True):
-        (record,) = run.whitebox([training])
-        shares = {key: share(tables.right_images(record, key)) for key in keys}
-        row = {"defence": TITLES[training.name], "source": "measured"}
-        row |= {tables.column_title(key): tables.percent(value) for key, value in shares.items()}
-        found = read_json(job.path)["norms"] if job.done else {}
+        (record,) = run.records("whitebox", [training])
+        shares = {key: share(right_images(record, key)) for key in keys}
+        row = {"defence": glossary.defence(training.name), "source": "measured"}
+        row |= {words.column_title(key): words.percent(value) for key, value in shares.items()}
+        found = read(job.path, Autoattack).norms if job.done else {}
         for norm in run.profile.scrutiny_norms:
-            title = f"{tables.NORMS[norm]} AutoAttack"
-            right = tables_scrutiny.from_bits(found[norm]["right"]) if norm in found else None
-            row[title] = "" if right is None else tables.percent(share(right))
+            right = from_bits(found[norm].right) if norm in found else None
+            title = f"{words.NORMS[norm]} {glossary.title('autoattack')}"
+            row[title] = "" if right is None else words.percent(share(right))
         rows.append(row)
         if training.name in printed.index:
             row = {"defence": "", "source": "paper"}
-            values = {tables.column_title(k): printed.loc[training.name].get(k) for k in keys}
+            values = {words.column_title(k): printed.loc[training.name].get(k) for k in keys}
             row |= {k: "" if v is None else f"{v:.2f}" for k, v in values.items()}
             rows.append(row)
     frame = pd.DataFrame(rows).fillna("")
@@ -64,48 +66,46 @@ def table1(run, keys) -> str:
 
 
 def seeds(run) -> str:
-    """Accuracies over seeds, and Welch's test of LDAT (chosen) against Standard."""
-    from ldatlib.study.experiments import open_run
-
-    from ldatlib.defences import TITLES
-    from ldatlib.report import tables
+    """Accuracies over seeds, and Welch's test of the chosen LDAT against PGD-AT."""
+    from ldatlib.report import comparisons, glossary, tables
+    from ldatlib.report.words import column_title
+    from ldatlib.study.run import open_run
 
     more = open_run(run.profile.name, SEEDS, run.root)
     jobs = more.jobs_of("whitebox", more.trainings())
-    records = more.whitebox([job.training for job in jobs if job.done])
+    records = more.records("whitebox", [job.training for job in jobs if job.done])
     spread = tables.over_seeds(records)
     if spread.empty:
         return "One training of each so far."
     spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
     wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
-    wide = wide.rename(columns=tables.column_title)
+    wide = wide.rename(columns=column_title)
     wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
-    wide = wide.rename(index=TITLES).reset_index()
+    wide = wide.rename(index=glossary.defence).reset_index()
     tested = ", ".join(
-        f"{tables.column_title(key)} p = "
-        f"{tables.compare_methods(records, 'ldat_chosen', 'standard', key):.2g}"
+        f"{column_title(key)} p = "
+        f"{comparisons.compare_methods(records, 'ldat_chosen', 'standard', key):.2g}"
         for key in _SHORT
     )
-    return (
-        f"{markdown(wide)}\n\n{TITLES['ldat_chosen']} against Standard, Welch's t-test: {tested}."
-    )
+    chosen, rival = (glossary.defence(name) for name in ("ldat_chosen", "standard"))
+    return f"{markdown(wide)}\n\n{chosen} against {rival}, Welch's t-test: {tested}."
 
 
 def cost(run) -> str:
     import pandas as pd
 
-    from ldatlib.defences import TITLES
+    from ldatlib.report import glossary
 
-    trainings = run.select_seed(run.trainings())
+    trainings, kinds = run.select_seed(run.trainings()), ("train", "whitebox")
     rows = [
         {
-            "defence": TITLES[training.name],
-            "training, s of a core": round(trained["seconds"]),
-            "images/s": round(trained["images_per_second"]),
-            "Table 1's attacks, s of a core": round(attacked["seconds"]),
+            "defence": glossary.defence(training.name),
+            "training, s of a core": round(trained.seconds),
+            "images/s": round(trained.images_per_second),
+            f"{glossary.title('table1_attacks')}, s of a core": round(attacked.seconds),
         }
         for training, trained, attacked in zip(
-            trainings, run.train(trainings), run.whitebox(trainings), strict=True
+            trainings, *(run.records(kind, trainings) for kind in kinds), strict=True
         )
     ]
     return markdown(pd.DataFrame(rows))
@@ -113,23 +113,23 @@ def cost(run) -> str:
 
 def facts(run) -> str:
     """Data, network, recipe, hardware, versions: one line each."""
-    from ldatlib.report import summary as report
+    from ldatlib.report import summary
 
-    (record,) = run.train([run.training("ldat")])
-    facts = report.facts(run, record).iloc[:, 0].drop("profile")
-    facts["precision of training"] = record["execution"]["precision"] + "; evaluation in float32"
+    (record,) = run.records("train", [run.training("ldat")])
+    facts = summary.facts(run, record).iloc[:, 0].drop("profile")
+    facts["precision of training"] = record.execution["precision"] + "; evaluation in float32"
     return "\n".join(["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())])
 
 
 def total(run) -> str:
     """What everything that is published took, in hours of one core."""
-    from ldatlib.files import read_json
+    from ldatlib.study.records import read
 
     jobs = {job.path: job for number in range(2, 10) for job in run.plan(f"{number:02}")}
     seconds = {"train": 0.0, "rest": 0.0}
     for job in jobs.values():
         if job.done:
-            seconds["train" if job.kind == "train" else "rest"] += read_json(job.path)["seconds"]
+            seconds["train" if job.kind == "train" else "rest"] += read(job.path).seconds
     trained, rest = (value / 3600 for value in seconds.values())
     done = sum(job.done for job in jobs.values())
     return (
@@ -147,21 +147,20 @@ def claims(run, ldat: str) -> str:
 
 def verdicts(run) -> str:
     """Every claim in a line: the verdict on LDAT as written, and on the chosen one."""
-    from ldatlib.defences import TITLES
-    from ldatlib.report import claims
+    from ldatlib.report import claims, glossary
 
     frame = claims.claims(run)[["section", "the paper says"]]
     for name in ("ldat", run.profile.base):
         found = claims.claims(run, name).verdict
-        frame[TITLES[name]] = found.str.removesuffix(" at this scale")
+        frame[glossary.defence(name)] = found.str.removesuffix(" at this scale")
     return markdown(frame, 4)
 
 
 def scrutiny(run) -> str:
-    from ldatlib.report import summary as report
+    from ldatlib.report import summary
 
     parts = []
-    for title, frame in report.scrutiny(run).items():
+    for title, frame in summary.scrutiny(run).items():
         frame = frame.reset_index()
         # Words to the left, numbers to the right.
         words = [not frame[name].astype(str).str.match(r"[-\d.]|$").all() for name in frame]
@@ -186,7 +185,7 @@ def beta(run) -> str:
     trainings = measured(run, run.beta_trainings(), ("train", "basic"))
     if len(trainings) < 2:
         return "Not measured yet."
-    records = dict(zip(trainings, run.basic(list(trainings.values())), strict=True))
+    records = dict(zip(trainings, run.records("basic", list(trainings.values())), strict=True))
     return markdown(tables.table3_beside_paper(records, "here").reset_index(), 2)
 
 
@@ -197,44 +196,41 @@ def replaced(run) -> str:
     from ldatlib.report import tables
 
     trainings = measured(run, run.attack_trainings(), ("train", "basic"))
-    records = zip(trainings, run.basic(list(trainings.values())), strict=True)
+    records = zip(trainings, run.records("basic", list(trainings.values())), strict=True)
     rows = [{"trained against": name, **tables.basic_row(record)} for name, record in records]
     return markdown(pd.DataFrame(rows))
 
 
 def study(run) -> str:
-    from ldatlib.report import likelihood_model as regularizer
+    from ldatlib.report import tables
 
-    trainings = measured(run, run.switch_trainings(), ("train", "validation", "basic"))
+    trainings = measured(run, run.switch_trainings(), STUDY)
     trained = list(trainings.values())
-    found = run.train(trained), run.validation(trained), run.basic(trained)
-    return markdown(regularizer.study_for_reading(list(trainings), *found).reset_index())
+    found = [run.records(kind, trained) for kind in STUDY]
+    return markdown(tables.likelihood_study_for_reading(list(trainings), *found).reset_index())
 
 
 def draw(run, folder: Path) -> None:
     """The pages' pictures, as notebooks 03 and 05 have them."""
-    from ldatlib.report import figures, figures_regularizer
-    from ldatlib.report import likelihood_model as regularizer
+    from ldatlib.report import figures, tables
+    from ldatlib.report.likelihood_model import final_weight
 
     figures.style()
     first = run.select_seed(run.trainings())
-    by_eps = {
-        training.name: record for training, record in zip(first, run.sweep_eps(first), strict=True)
-    }
-    trainings = measured(run, run.likelihood_trainings(), ("train", "validation", "basic"))
+    swept = run.records("sweep_eps", first)
+    by_eps = {training.name: record for training, record in zip(first, swept, strict=True)}
+    trainings = measured(run, run.likelihood_trainings(), STUDY)
     trained = list(trainings.values())
-    found = run.train(trained), run.validation(trained), run.basic(trained)
-    table = regularizer.study(list(trainings), *found)
-    weights = {
-        name: regularizer.final_weight(training.config) for name, training in trainings.items()
-    }
+    found = [run.records(kind, trained) for kind in STUDY]
+    table = tables.likelihood_study(list(trainings), *found)
+    weights = {name: final_weight(training.config) for name, training in trainings.items()}
     lambdas = {name: run.log(training) for name, training in trainings.items() if "lambda" in name}
     pictures = {
         "cifar10-fig4": figures.accuracy_by_eps(by_eps),
-        "likelihood-epochs": figures_regularizer.over_epochs(
+        "likelihood-epochs": figures.likelihood_over_epochs(
             {"as written": run.log(trainings["as written"]), **lambdas}
         ),
-        "likelihood-model": figures_regularizer.predicted(
+        "likelihood-model": figures.small_model(
             table, weights, run.dataset.num_classes, run.profile.margin
         ),
     }
@@ -276,7 +272,7 @@ def fill(text: str, rendered: dict[str, str]) -> str:
 
 
 def main() -> int:
-    from ldatlib.study.experiments import open_run
+    from ldatlib.study.run import open_run
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing")

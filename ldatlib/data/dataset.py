@@ -1,33 +1,15 @@
-"""Images as uint8 tensors, with a validation split that is never trained on.
+"""Images as uint8 tensors, with a validation split that is never trained on."""
 
-Sources: ``digits`` (scikit-learn's 1,797 images of 8x8, embedded in that package, nothing to
-download), ``cifar10`` and ``cifar100`` (the official archives, downloaded and verified by
-torchvision), and ``folder``, any tree ``train/CLASS/*`` and ``test/CLASS/*`` of pictures.
-
-How pictures of different sizes become one: ``ldatlib.data.pictures``.
-"""
-
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldatlib.data.pictures import list_folder, read_pictures
+from ldatlib.data.arrays import Array, labelled_arrays
+from ldatlib.data.splits import SPLITS, Labelled, Sizes, divide, fingerprint, shuffled
 from ldatlib.errors import MissingDataError, UserError
-from ldatlib.files import read_json
-
-CIFAR = {"cifar10": ("CIFAR-10", "CIFAR10", 10), "cifar100": ("CIFAR-100", "CIFAR100", 100)}
-DATASETS = ("digits", *CIFAR, "folder", "published")
-SPLITS = ("train", "val", "test")
-DESCRIPTION = "data.json"
-DOWNLOADS = Path(__file__).resolve().parents[2] / "data" / "downloads"
-# Splits are part of the data, not of a run: every seed of every defence sees the same images.
-SPLIT_SEED = 2024
 
 
 @dataclass(frozen=True)
@@ -47,6 +29,65 @@ class Dataset:
     fingerprint: str
     flip: bool = True
     at_hand: bool = True
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: Array,
+        y_train: Array,
+        x_test: Array,
+        y_test: Array,
+        *,
+        class_names: Sequence[str] | None = None,
+        title: str = "arrays",
+        val_size: int = 300,
+        train_size: int | None = None,
+        test_size: int | None = None,
+        flip: bool = False,
+    ) -> "Dataset":
+        """A data set of one's own arrays, NumPy's or torch's; they are copied.
+
+        Parameters
+        ----------
+        x_train, x_test : images [N, H, W] (grey), [N, H, W, channels] or [N, channels, H, W], with
+            1 or 3 channels, told by the shape; uint8, or floats in [0,1], which are rounded to 256
+            levels.
+        y_train, y_test : labels [N], whole numbers from 0; every class is in the training images.
+        class_names : of the classes 0, 1, ...; their numbers unless said.
+        title : what the records and figures call the data.
+        val_size, train_size, test_size : as of ``load_dataset``.
+        flip : whether a mirrored image keeps its class. Off unless asked for: arrays may be
+            digits, and a training that mirrors those learns wrong labels; pictures of things gain
+            from it.
+
+        Raises
+        ------
+        UserError : an ambiguous or unusable shape or dtype, pixels or labels out of range, a class
+            without training images, or a size out of range.
+        """
+        train, test, names = labelled_arrays(x_train, y_train, x_test, y_test, class_names)
+        # They may be in an order, such as one writer after another; validation takes the first.
+        order = shuffled(len(train[1]))
+        train = train[0][order], train[1][order]
+        sizes = Sizes(val_size, train_size, test_size)
+        return cls.divided("arrays", title, names, train, test, sizes, flip=flip)
+
+    @classmethod
+    def divided(
+        cls,
+        name: str,
+        title: str,
+        class_names: tuple[str, ...],
+        train: Labelled,
+        test: Labelled,
+        sizes: Sizes,
+        *,
+        flip: bool,
+    ) -> "Dataset":
+        """From all the training and test images of a source: validation set apart, shuffled."""
+        images, labels = divide(train, test, sizes)
+        digest = fingerprint(class_names, images, labels)
+        return cls(name, title, class_names, images, labels, digest, flip)
 
     @property
     def num_classes(self) -> int:
@@ -107,8 +148,12 @@ class Dataset:
             class_names=class_names,
             images=images,
             labels=labels,
-            fingerprint=_fingerprint(class_names, images, labels),
+            fingerprint=fingerprint(class_names, images, labels),
         )
+
+    def with_flip(self, flip: bool | None) -> "Dataset":
+        """The same images, which training may mirror or not; ``None`` leaves it as it is."""
+        return self if flip is None else replace(self, flip=flip)
 
     def to(self, device: torch.device | str) -> "Dataset":
         return replace(
@@ -143,295 +188,3 @@ def augment(
     padded = F.pad(images, (padding,) * 4)
     index = torch.arange(n, device=device).view(-1, 1, 1)
     return padded.movedim(1, 3)[index, rows.unsqueeze(2), columns.unsqueeze(1)].movedim(3, 1)
-
-
-def load_dataset(
-    name: str = "digits",
-    *,
-    root: str | Path | None = None,
-    image_size: int | None = None,
-    val_size: int = 300,
-    train_size: int | None = None,
-    test_size: int | None = None,
-    title: str | None = None,
-    cache: str | Path | None = None,
-    download: bool = True,
-) -> Dataset:
-    """Load a data set into memory.
-
-    Parameters
-    ----------
-    name : ``"digits"``, ``"cifar10"``, ``"cifar100"``, ``"folder"``, or ``"published"``: the
-        description, without pixels, of the images that a published run was computed on.
-    root : for ``"folder"``, and needed there, the one with ``train/CLASS/*`` and
-        ``test/CLASS/*``; for CIFAR where the archive lies or is put, ``data/downloads`` unless
-        said; for ``"published"`` the folder of the published run.
-    image_size : side of the square images, at least 8; see the rule in ``ldatlib.data.pictures``.
-    val_size : images taken out of the training split, the same share of every class.
-    train_size : keep this many training images, a random sample; all unless said.
-    test_size : keep this many test images (digits: 400 unless said; folder: all).
-    title : what the records and figures call the data; a folder's own name unless said.
-    cache : where the decoded pixels of a large folder are kept; ``None`` decodes every time.
-    download : whether CIFAR's archive may be fetched.
-
-    Raises
-    ------
-    MissingDataError : CIFAR is not there and could not be had, or is not allowed to be.
-    UserError : unknown name, no such folder, fewer than two classes, no images, a broken image,
-        classes that differ between train and test, a validation split that leaves nothing, or an
-        archive with a wrong checksum.
-    """
-    sizes = (val_size, train_size, test_size)
-    if name == "digits":
-        if root is not None or image_size is not None:
-            raise UserError("digits has no folder and no image size to choose; drop those options")
-        return _load_digits(*sizes)
-    if name == "folder":
-        if root is None:
-            raise UserError("the folder data set needs its path: --set data_root=PATH")
-        return _load_folder(Path(root), image_size, *sizes, title, cache)
-    if name in CIFAR:
-        if image_size is not None:
-            raise UserError(f"{name} has images of 32x32; drop image_size")
-        return _load_cifar(name, Path(root or DOWNLOADS), *sizes, title, download)
-    if name == "published":
-        if root is None:
-            raise UserError("published results need their folder: --set data_root=PATH")
-        return _read_description(Path(root) / DESCRIPTION)
-    raise UserError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
-
-
-def _load_digits(val_size: int, train_size: int | None, test_size: int | None) -> Dataset:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    # The images are integers from 0 to 16; 255 stands for 16.
-    images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    order = _shuffled(len(labels))
-    images, labels = images[order], labels[order]
-    test_size = 400 if test_size is None else test_size
-    test = _stratified(labels, test_size, "test_size")
-    return _assemble(
-        "digits",
-        "scikit-learn digits (8x8)",
-        tuple(str(digit) for digit in range(10)),
-        (images[~test], labels[~test]),
-        (images[test], labels[test]),
-        val_size,
-        train_size,
-        test_size,
-        flip=False,
-    )
-
-
-def _load_cifar(
-    name: str,
-    root: Path,
-    val_size: int,
-    train_size: int | None,
-    test_size: int | None,
-    title: str | None,
-    download: bool,
-) -> Dataset:
-    import torchvision
-
-    official, kind, _ = CIFAR[name]
-    source = getattr(torchvision.datasets, kind)
-    unpacked = root / source.base_folder
-    if not download and not (unpacked.is_dir() or (root / source.filename).is_file()):
-        raise MissingDataError(f"{official} is not in {root}")
-    _fetch_cifar(source, official, root)
-    parts = [source(root, train=train) for train in (True, False)]
-    splits = [
-        (torch.from_numpy(p.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(p.targets))
-        for p in parts
-    ]
-    _check_test_size(test_size, splits[1][1])
-    names, sizes = tuple(parts[0].classes), (val_size, train_size, test_size)
-    return _assemble(name, title or official, names, *splits, *sizes, flip=True)
-
-
-def _fetch_cifar(source, official: str, root: Path) -> None:
-    """The archive in ``root``, verified and unpacked, by torchvision; nothing where it is there."""
-    from filelock import FileLock
-
-    archive = root / source.filename
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{source.filename}.lock"):
-            if archive.is_file() and not (root / source.base_folder).is_dir():
-                _check_archive(archive, source.tgz_md5)
-            try:
-                source(root, train=True, download=True)
-                return
-            except RuntimeError as error:
-                reason = f"the files of {root / source.base_folder} do not verify ({error})"
-    except OSError as error:  # no network, no space, no permission
-        reason = str(error)
-    raise MissingDataError(
-        f"{official} could not be had: {reason}. Without a network: get {source.url} elsewhere and "
-        f"put it, unchanged, at {archive}; or name the folder that has it with --set data_root=PATH"
-    )
-
-
-def _check_archive(archive: Path, expected: str) -> None:
-    """torchvision would silently download an archive again that somebody put there by hand."""
-    with archive.open("rb") as stream:
-        found = hashlib.file_digest(stream, "md5").hexdigest()
-    if found != expected:
-        raise UserError(
-            f"{archive} has the MD5 checksum {found}, not {expected}: cut short or another file; "
-            "delete it to download it anew, or replace it"
-        )
-
-
-def outline(
-    name: str, val_size: int, train_size: int | None = None, test_size: int | None = None
-) -> Dataset:
-    """A data set of CIFAR's sizes without its pixels, to plan with where it is not at hand.
-
-    Its images are black, its fingerprint says so, and nothing must be trained on it.
-    """
-    official, _, classes = CIFAR[name]
-    train = train_size or 50_000 - val_size
-    return _without_pixels(
-        {
-            "name": name,
-            "title": f"{official} (not at hand)",
-            "class_names": list(map(str, range(classes))),
-            "sizes": {"train": train, "val": val_size, "test": test_size or 10_000},
-            "shape": [3, 32, 32],
-            "fingerprint": "not at hand",
-            "flip": True,
-        }
-    )
-
-
-def describe(dataset: Dataset) -> dict:
-    """All of a data set but its pixels and labels, ready for JSON; published with results."""
-    return {
-        "name": dataset.name,
-        "title": dataset.title,
-        "class_names": list(dataset.class_names),
-        "sizes": {split: len(labels) for split, labels in dataset.labels.items()},
-        "shape": list(dataset.images["train"].shape[1:]),
-        "fingerprint": dataset.fingerprint,
-        "flip": dataset.flip,
-    }
-
-
-def _read_description(path: Path) -> Dataset:
-    if not path.is_file():
-        raise UserError(f"no published results in {path.parent}: {path.name} is missing")
-    return _without_pixels(read_json(path))
-
-
-def _without_pixels(described: dict) -> Dataset:
-    # One black pixel, seen everywhere: no memory.
-    pixel = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
-    classes = len(described["class_names"])
-    return Dataset(
-        described["name"],
-        described["title"],
-        tuple(described["class_names"]),
-        {s: pixel.expand(size, *described["shape"]) for s, size in described["sizes"].items()},
-        {s: torch.arange(size) % classes for s, size in described["sizes"].items()},
-        described["fingerprint"],
-        described["flip"],
-        at_hand=False,
-    )
-
-
-def _load_folder(
-    root: Path,
-    image_size: int | None,
-    val_size: int,
-    train_size: int | None,
-    test_size: int | None,
-    title: str | None,
-    cache: str | Path | None,
-) -> Dataset:
-    if image_size is not None and image_size < 8:
-        raise UserError(f"image_size must be at least 8 pixels, not {image_size}")
-    listing = {split: list_folder(root / split) for split in ("train", "test")}
-    class_names = tuple(sorted(listing["train"]))
-    if len(class_names) < 2:
-        raise UserError(f"{root / 'train'} has one class, {class_names[0]!r}; at least 2 needed")
-    differing = sorted(set(listing["train"]) ^ set(listing["test"]))
-    if differing:
-        raise UserError(f"classes differ between train and test under {root}: {differing[0]!r}")
-    paths = {s: [p for c in class_names for p in listing[s][c]] for s in listing}
-    pixels = read_pictures(paths, root, image_size, cache)
-    splits = []
-    for split in ("train", "test"):
-        labels = [k for k, c in enumerate(class_names) for _ in listing[split][c]]
-        order = _shuffled(len(labels))
-        splits.append((pixels[split][order], torch.tensor(labels)[order]))
-    train, test = splits
-    _check_test_size(test_size, test[1])
-    title = title or root.resolve().name
-    sizes = (val_size, train_size, test_size)
-    return _assemble("folder", title, class_names, train, test, *sizes, flip=True)
-
-
-def _check_test_size(test_size: int | None, labels: Tensor) -> None:
-    if test_size is not None and not 0 < test_size <= len(labels):
-        raise UserError(f"test_size must lie between 1 and {len(labels)}, not {test_size}")
-
-
-def _assemble(
-    name: str,
-    title: str,
-    class_names: tuple[str, ...],
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    val_size: int,
-    train_size: int | None,
-    test_size: int | None,
-    *,
-    flip: bool,
-) -> Dataset:
-    val = _stratified(train[1], val_size, "val_size")
-    most = int((~val).sum())
-    if train_size is not None and not 0 < train_size <= most:
-        raise UserError(f"train_size must lie between 1 and {most}, not {train_size}")
-    kept = {"train": train_size, "test": test_size}
-    splits = {"train": [v[~val] for v in train], "val": [v[val] for v in train], "test": test}
-    images, labels = {}, {}
-    for split, (pictures, classes) in splits.items():
-        # Taking a share of every class leaves what remains ordered by class at its ends.
-        order = _shuffled(len(classes))[: kept.get(split)]
-        images[split], labels[split] = pictures[order], classes[order]
-    fingerprint = _fingerprint(class_names, images, labels)
-    return Dataset(name, title, class_names, images, labels, fingerprint, flip)
-
-
-def _shuffled(count: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(count))
-
-
-def _stratified(labels: Tensor, size: int, what: str) -> Tensor:
-    """Mask of ``size`` images, every class in its share; the first ones of each class."""
-    if not 0 < size < len(labels):
-        raise UserError(f"{what} must lie between 1 and {len(labels) - 1}, not {size}")
-    rank = torch.empty(len(labels))
-    for label in labels.unique():
-        where = torch.nonzero(labels == label).squeeze(1)
-        rank[where] = (torch.arange(len(where)) + 0.5) / len(where)
-    mask = torch.zeros(len(labels), dtype=torch.bool)
-    mask[torch.argsort(rank, stable=True)[:size]] = True
-    for label in labels.unique():
-        if mask[labels == label].all():
-            raise UserError(f"{what} {size} leaves no image of class {int(label)}; make it smaller")
-    return mask
-
-
-def _fingerprint(class_names, images: dict[str, Tensor], labels: dict[str, Tensor]) -> str:
-    """SHA-256 over class names, shapes, pixels and labels of every split, as hex."""
-    digest = hashlib.sha256(repr(tuple(class_names)).encode())
-    for split in SPLITS:
-        digest.update(f"{split} {tuple(images[split].shape)}".encode())
-        digest.update(images[split].cpu().contiguous().numpy().tobytes())
-        digest.update(labels[split].cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -120,11 +120,11 @@ def _make(name: str, known: _Known, budgets: Budgets, switches: Mapping[str, Any
         raise UserError(f"{name}: adversary must be an Adversary, such as PGD, not {adversary!r}")
     own = _fields(known.cls) - {"name"}
     theirs = _fields(type(adversary)) - own
-    for unknown in [key for key in settings if key not in own]:
-        raise UserError(f"{name}: build sets {unknown!r}; known: {', '.join(sorted(own))}")
-    for unknown in [key for key in switches if key not in own | theirs]:
-        listed = ", ".join(sorted(own | theirs))
-        raise UserError(f"unknown switch {unknown!r} of {name}; known: {listed}")
+    if unknown := sorted(set(settings) - own):
+        raise UserError(f"{name}: build sets {unknown[0]!r}; known: {', '.join(sorted(own))}")
+    if unknown := sorted(set(switches) - own - theirs):
+        known_ones = ", ".join(sorted(own | theirs))
+        raise UserError(f"unknown switch {unknown[0]!r} of {name}; known: {known_ones}")
     try:
         adversary = replace(adversary, **{k: v for k, v in switches.items() if k in theirs})
     except UserError as error:
@@ -151,12 +151,6 @@ def _check_class(name: str, cls: Any) -> None:
         )
     if getattr(cls.loss, "__isabstractmethod__", False):
         raise UserError(f"{name}: {cls.__name__} has no method loss")
-    passes = getattr(cls, "passes", None)
-    if not isinstance(passes, property) and not _positive(passes):
-        raise UserError(
-            f"{name}: passes must be the cost of the loss step in forward passes, such as 3, not "
-            f"{passes!r}"
-        )
     try:
         given = ("self", "model", "x", "x_adv", "y")
         inspect.signature(cls.loss).bind(*given, progress=1.0, teacher=None)
@@ -178,10 +172,14 @@ def _check_defence(defence: Defence) -> None:
     """What a made one must be for trainings and records."""
     for field, known in (("head", HEADS), ("centroid_init", CENTROID_INITS)):
         defence.check_choice(field, known)
-    if not _positive(defence.passes):
-        raise defence.error(f"passes must be a positive number, not {defence.passes!r}")
-    if not defence.adversary.passes >= 0:
-        raise defence.error(f"its adversary's passes must be at least 0, not {defence.adversary}")
+    passes: Any = getattr(defence, "passes", None)
+    attack: Any = defence.adversary.passes
+    if not _is_number(passes) or passes <= 0:
+        raise defence.error(
+            f"passes must be the cost of the loss step in forward passes, such as 3, not {passes!r}"
+        )
+    if not _is_number(attack) or attack < 0:
+        raise defence.error(f"its adversary's passes must be a number from 0, not {attack!r}")
     try:
         json.dumps(defence.as_dict(), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -190,8 +188,8 @@ def _check_defence(defence: Defence) -> None:
         ) from None
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 # What each trains against, L-inf unless it says otherwise. Tables and figures keep this order.

@@ -51,11 +51,6 @@ def cloud(model: Classifier, saved: dict[str, Tensor], attack: str, limit: int) 
     return Cloud(natural, adversarial, saved["y"][:limit].numpy())
 
 
-def embedding(record: dict) -> Cloud:
-    """The two-dimensional picture that a record of kind ``features`` holds."""
-    return Cloud(**{name: np.array(values) for name, values in record["embedding"].items()})
-
-
 def collapsed(points: Cloud) -> bool:
     """Whether all features lie in one point, as far as float32 can tell.
 
@@ -124,7 +119,7 @@ def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[
     return (right / len(labels), *wilson_interval(right, len(labels)))
 
 
-def numbers(points: Cloud, seed: int = 0) -> dict[str, float]:
+def numbers(points: Cloud, seed: int = 0) -> dict[str, float | None]:
     """Everything notebook 06 prints beside the picture; all None where features have collapsed.
 
     Raises ``UserError`` where there are too few images to speak of classes.

@@ -251,7 +251,10 @@ def table1_attacks(
         "l2": ("pgd", "apgd", "fab", "cw", "deepfool", "ddn"),
     }
     budgets = {"linf": eps_linf, "l2": eps_l2}
-    own = {"cw": {"cw_step_size": cw_step_size}, "fab": {"targets": fab_targets}}
+    own: dict[str, dict] = {
+        "cw": {"cw_step_size": cw_step_size},
+        "fab": {"targets": fab_targets},
+    }
     return tuple(
         Attack(method, norm, budgets[norm], steps, **own.get(method, {}))
         for norm, names in methods.items()

@@ -117,7 +117,7 @@ def evaluate(
         clean = predict(model, x, batch_size) == y
         right: dict[str, Tensor] = {}
         x_adv: dict[str, Tensor] = {}
-        columns = {}
+        columns: dict[str, dict] = {}
         for attack in attacks:
             x_adv[attack.key], restart, seconds = _attacked(
                 model, x, y, clean, attack, batch_size, seed, partial

@@ -1,1 +1,1 @@
-"""What the records say: tables, figures, claims, the widget, the page; beside the paper's numbers."""
+"""What the records say, beside the paper's numbers: tables, figures, claims, widget, page."""

@@ -9,21 +9,17 @@ not change, the loss does, and with ``u = s^2`` it is convex:
 Its slope at ``u = 0`` is ``(1 - 1/C) (alpha r^2 - Delta^2) / 2 + lambda r^2``. Where that is not
 negative the best scale is 0: features and centroids fall into one point, and the classifier
 learns nothing more. Only the ratio ``separation = Delta / r`` matters.
-
-The second half reads the ablation trainings of a run.
 """
 
-from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
-import pandas as pd
 from scipy.linalg import helmert
 from scipy.optimize import brentq
 from scipy.special import softmax
 
 from ldatlib.defences import lambda_at
 from ldatlib.models import build_network
-from ldatlib.report.tables import basic_row
 from ldatlib.training.config import TrainConfig
 
 _SAMPLES = 4000
@@ -82,66 +78,6 @@ def _simplex(corners: int) -> np.ndarray:
 def final_weight(config: TrainConfig) -> float:
     """The weight of ``||f - mu_y||^2`` in the last epoch, whatever the scale of L_lkd."""
     defence = config.defence
-    feature_dim = build_network(config.network).backbone.feature_dim
+    feature_dim = cast(int, build_network(config.network).backbone.feature_dim)
     scale = {"sum": 1.0, "half": 0.5, "mean": 1 / feature_dim}[defence.regularizer_scale]
     return scale * lambda_at(1.0, defence.lambda_schedule, defence.lambda_init)
-
-
-_FEATURES = {
-    "smallest_centroid_distance": "smallest centroid distance",
-    "val_between_classes": "between class means",
-    "val_within_class": "within class",
-    "val_own_centroid": "1/2 squared distance to own centroid",
-    "val_feature_norm": "feature norm",
-    "perturbation_norm": "training perturbation",
-}
-
-
-def study(
-    names: Sequence[str],
-    trained: Sequence[dict],
-    validated: Sequence[dict],
-    tested: Sequence[dict],
-) -> pd.DataFrame:
-    """One row an ablation training, as numbers: accuracies in percent and where the features lie.
-
-    Validation and test images apart; distances are those of clean validation images after the
-    last epoch, in feature units. ``separation`` is the distance between class means over the root
-    mean squared distance within a class, ``critical weight`` what follows from it.
-    """
-    rows = []
-    for name, training, val, test in zip(names, trained, validated, tested, strict=True):
-        last, config = training["last"], training["config"]
-        row = {"training": name, "seed": training["seed"]}
-        for split, record in (("val", val), ("test", test)):
-            row[f"{split}_natural"] = 100 * record["clean_accuracy"]["value"]
-            for key, column in record["attacks"].items():
-                row[f"{split}_{key}"] = 100 * column["robust_accuracy"]["value"]
-        row |= {key: last.get(key, float("nan")) for key in _FEATURES}
-        separation = row["val_between_classes"] / row["val_within_class"]
-        row["separation"] = separation
-        row["critical_weight"] = critical_weight(
-            separation, config["network"]["num_classes"], config["defence"]["margin"]
-        )
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def study_for_reading(
-    names: Sequence[str], trained: Sequence[dict], validated: Sequence[dict], tested: Sequence[dict]
-) -> pd.DataFrame:
-    """``study`` for reading: test accuracies with half of their interval, validation beside."""
-    table = study(names, trained, validated, tested)
-    rows = {}
-    for (_, row), record in zip(table.iterrows(), tested, strict=True):
-        read = {f"{title}, test": value for title, value in basic_row(record).items()}
-        read["L2 PGD, validation"] = f"{row['val_l2_pgd']:.1f}"
-        read |= {title: f"{row[key]:.2f}" for key, title in _FEATURES.items()}
-        read["separation"] = f"{row['separation']:.2f}"
-        rows[row["training"]] = read
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("changed")
-
-
-def best_by_validation(table: pd.DataFrame, key: str = "val_l2_pgd") -> str:
-    """The training that keeps most validation images under PGD of LDAT's own norm."""
-    return table.loc[table[key].idxmax(), "training"]

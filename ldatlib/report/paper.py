@@ -1,11 +1,11 @@
-"""The paper's own tables, as they stand in ``data/paper`` of the project."""
+"""The paper's own tables, as they stand in ``paper_tables`` beside this module."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ldatlib.data.dataset import CIFAR, Dataset
+from ldatlib.data import CIFAR, Dataset
 from ldatlib.errors import UserError
 from ldatlib.training.config import TrainConfig
 
@@ -47,7 +47,7 @@ def is_papers_scale(config: TrainConfig, train_images: int) -> bool:
 
 
 def table(number: int) -> pd.DataFrame:
-    """Table 1 to 5 of the paper, accuracies in percent. Columns: ``data/paper/README.md``."""
+    """Table 1 to 5 of the paper, accuracies in percent. Columns: ``paper_tables/README.md``."""
     if number not in TABLES:
         raise UserError(f"the paper has tables 1 to 5, no table {number}")
     path = FOLDER / f"table{number}.csv"

@@ -3,14 +3,25 @@
 Reads records, figures and tables of a run; computes nothing that takes time.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
-from ldatlib.files import read_json
-from ldatlib.report import tables_scrutiny
-from ldatlib.study.experiments import Run
+from ldatlib.report import tables, words
+from ldatlib.study.records import (
+    Adaptive,
+    Autoattack,
+    Detection,
+    Masking,
+    Record,
+    Train,
+    Whitebox,
+    read,
+)
+from ldatlib.study.run import Run
+
+R = TypeVar("R", bound=Record)
 
 # Item, its file, the notebook that makes it, what it shows.
 _ITEMS = (
@@ -41,9 +52,8 @@ _OTHER_DATA = {
 }
 
 
-def inventory(run: Run, notebooks: Iterable[str]) -> pd.DataFrame:
+def inventory(run: Run) -> pd.DataFrame:
     """Every table and figure of the paper, and the scrutiny: made in this run, or why not."""
-    present = set(notebooks)
     elsewhere = _OTHER_DATA[run.dataset.num_classes == 100]
     rows = []
     for item, path, notebook, what in _ITEMS:
@@ -51,17 +61,15 @@ def inventory(run: Run, notebooks: Iterable[str]) -> pd.DataFrame:
             status = f"on other data: runner.py --profile {elsewhere[item]}"
         elif (run.root / path).is_file():
             status = path
-        elif notebook in present:
-            status = f"not made yet: runner.py --only {notebook}"
         else:
-            status = "not part of this version of the companion"
+            status = f"not made yet: runner.py --only {notebook}"
         rows.append({"item": item, "what": what, "in this run": status})
     return pd.DataFrame(rows).set_index("item")
 
 
-def facts(run: Run, record: dict) -> pd.DataFrame:
+def facts(run: Run, record: Train) -> pd.DataFrame:
     """Data, network, recipe, machine and versions of a run, one a row."""
-    p, source = run.profile, record["provenance"]
+    p, source = run.profile, record.provenance
     data = run.dataset
     sizes = ", ".join(f"{len(data.labels[s])} {s}" for s in ("train", "val", "test"))
     side = data.images["train"].shape[-1]
@@ -74,9 +82,9 @@ def facts(run: Run, record: dict) -> pd.DataFrame:
         f"{p.seeds} seed(s)",
         "budgets": f"L-inf {p.eps_linf:g}, L2 {p.eps_l2:g}, radius of LDAT {p.radius:g} "
         "(pixels in [0,1])",
-        "device": f"{source['device']}, {source['threads']} thread(s) a process",
-        "versions": ", ".join(f"{k} {v}" for k, v in source["libraries"].items()),
-        "source revision": source["revision"] or "not a git checkout",
+        "device": f"{source.device}, {source.threads} thread(s) a process",
+        "versions": ", ".join(f"{k} {v}" for k, v in source.libraries.items()),
+        "source revision": source.revision or "not a git checkout",
     }
     return pd.DataFrame(rows.items(), columns=["", "this run"]).set_index("")
 
@@ -86,11 +94,12 @@ def self_checks(run: Run) -> pd.DataFrame:
     rows = []
     plans = (run.plan(notebook) for _, _, notebook, _ in _ITEMS)
     for path in sorted({job.path for plan in plans for job in plan if job.done}):
-        record = read_json(path)
-        for check in record.get("self_checks", []):
-            if not check["passed"]:
-                rows.append({"record": path.name, "check": check["name"], "value": check["value"]})
-        if record.get("ok") is False and "self_checks" not in record:
+        record = read(path)
+        checks = getattr(record, "self_checks", None)
+        for check in checks or []:
+            if not check.passed:
+                rows.append({"record": path.name, "check": check.name, "value": check.value})
+        if checks is None and not getattr(record, "ok", True):
             rows.append({"record": path.name, "check": "a point of the sweep", "value": 0.0})
     return pd.DataFrame(rows, columns=["record", "check", "value"])
 
@@ -107,18 +116,20 @@ def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
     made = [i for i in range(len(trainings)) if all(jobs[kind][i].done for kind in kinds)]
     if not made:
         return {}
-    found = {kind: [read_json(jobs[kind][i].path) for i in made] for kind in kinds}
-    pairs = zip(found["masking"], found["adaptive"], strict=True)
-    others = {mask["defence"]: [mask, detector] for mask, detector in pairs}
-    table = tables_scrutiny.scrutiny(found["whitebox"], found["autoattack"], others)
-    detector = tables_scrutiny.adaptive_rows(found["adaptive"], found["detection"])
-    detector = detector[detector.threshold == tables_scrutiny.THRESHOLDS["accept_95"]]
+
+    def found(kind: str, shape: type[R]) -> list[R]:
+        return [read(jobs[kind][i].path, shape) for i in made]
+
+    masking, adaptive = found("masking", Masking), found("adaptive", Adaptive)
+    pairs = zip(masking, adaptive, strict=True)
+    others: dict[str, list[Masking | Adaptive]] = {m.defence: [m, a] for m, a in pairs}
+    table = tables.scrutiny(found("whitebox", Whitebox), found("autoattack", Autoattack), others)
+    detector = tables.adaptive_rows(adaptive, found("detection", Detection))
+    detector = detector[detector.threshold == words.THRESHOLDS["accept_95"]]
     return {
-        "AutoAttack and the worst case (%)": tables_scrutiny.scrutiny_for_reading(table),
-        "Alarms for gradient masking": tables_scrutiny.alarms(found["masking"]),
-        "The detector, ordinary against adaptive (%)": tables_scrutiny.adaptive_for_reading(
-            detector
-        ),
+        "AutoAttack and the worst case (%)": tables.scrutiny_for_reading(table),
+        "Alarms for gradient masking": tables.alarms(masking),
+        "The detector, ordinary against adaptive (%)": tables.adaptive_for_reading(detector),
     }
 
 

@@ -45,6 +45,8 @@ def minimal(value: object) -> object:
         kept = {"kind": value.kind} if hasattr(value, "kind") else {}
         for field in fields(value):
             own = getattr(value, field.name)
+            if field.type is float and isinstance(own, int):
+                own = float(own)  # 1 and 1.0 are one setting
             if field.default is not MISSING and own == field.default:
                 continue
             if field.default_factory is not MISSING and own == field.default_factory():

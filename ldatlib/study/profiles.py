@@ -185,15 +185,15 @@ def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profi
     if name not in PROFILES:
         raise UserError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
     profile, overrides = PROFILES[name], dict(overrides or {})
-    own = parse_value("plugins", overrides.pop("plugins", None) or profile.plugins)
+    given = overrides.pop("plugins", None)
     # First, since they add to the names that the other settings may have.
-    loaded = plugins.load(own)
+    loaded = plugins.load(parse_value("plugins", given) if given else profile.plugins)
     values = {key: parse_value(key, value) for key, value in overrides.items()}
     if "defences" not in values:
         added = (name for plugin in loaded for name in plugin.defences)
         values["defences"] = (*profile.defences, *added)
     profile = replace(profile, plugins=tuple(str(plugin.path) for plugin in loaded), **values)
     # A folder of pictures may stand in for a data set of the same profile.
-    if profile.dataset in ("folder", "published") and profile.data_root is None:
-        raise UserError(f"profile {name} needs a folder: --set data_root=PATH")
+    if profile.dataset in ("folder", "npz", "published") and profile.data_root is None:
+        raise UserError(f"profile {name} needs its data: --set data_root=PATH")
     return profile

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ldatlib.data.dataset import DESCRIPTION, describe
+from ldatlib.data import DESCRIPTION, describe
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors, write_bytes, write_json
 from ldatlib.study.kinds.white_box import WHITE_BOX

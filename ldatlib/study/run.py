@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -47,7 +48,7 @@ def open_run(
     chosen = load_profile(profile, overrides)
     folder = Path(out).expanduser() if out else home() / "runs" / profile
     if chosen.dataset == "published":
-        published.unpack(Path(chosen.data_root), folder)
+        published.unpack(Path(str(chosen.data_root)).expanduser(), folder)
     return Run(chosen, folder, jobs or schedule.default_processes(), deadline, processes)
 
 
@@ -88,14 +89,15 @@ class Run(Workspace):
         self.keep_plugins()
         schedule.complete(self, jobs, self.jobs, say)
 
-    def records(self, kind: str, trainings: Sequence[Training], say: Say = print) -> list[dict]:
+    def records(self, kind: str, trainings: Sequence[Training], say: Say = print) -> list[Any]:
         """Records of a kind, one a training; computed where missing, with what they need.
 
         Kinds: ``train`` (validation, seconds, files), ``whitebox`` (Table 1's attacks),
         ``worst_case``, ``basic`` and ``validation`` (natural and PGD, test or validation images),
         ``sweep_eps`` and ``sweep_steps`` (Figures 4 and 5), ``transfer`` (Tables 4 and 5),
-        ``features`` (Figure 7), ``detection`` (Figures 8 and 9), ``search`` (from larger
-        balls), ``autoattack``, ``masking``, ``adaptive``. Their fields: ``docs/records.md``.
+        ``features`` (Figure 7), ``detection`` (Figures 8 and 9), ``search`` (from larger balls),
+        ``autoattack``, ``masking``, ``adaptive``. Each is a structure of ``ldatlib.study.records``;
+        ``docs/records.md`` has the fields.
         """
         self.complete(schedule.with_needs(self, kind, trainings), say)
         return [KINDS[kind].read(self, training) for training in trainings]

@@ -13,6 +13,8 @@ from ldatlib import files
 from ldatlib.errors import OutOfTime, UserError
 from ldatlib.execution import default_device, full_precision
 from ldatlib.files import write_json
+from ldatlib.study import records
+from ldatlib.study.keys import NUMERICS
 from ldatlib.study.kinds import KINDS, Kind
 from ldatlib.study.provenance import provenance
 from ldatlib.study.trainings import Training
@@ -141,6 +143,7 @@ def work(ws: Workspace, job: Job, threads: int | None) -> tuple[Job, str | None]
         return job, str(stop)
     body = {"seconds": round(time.perf_counter() - started, 2), **body}
     content = {**kind.header(ws, job.training), **body, "provenance": provenance(device)}
+    records.check(job.kind, content)
     write_json(job.path, content)
     ws.partial(job.path).clear()
     return job, None
@@ -161,11 +164,18 @@ def passed_over(ws: Workspace, jobs: Iterable[Job]) -> int:
         if path in known:
             continue
         try:
-            made_by = json.loads(path.read_text(encoding="utf-8")).get("numerics", {})
-            old += any(
-                kind in KINDS and version < KINDS[kind].numerics[kind]
-                for kind, version in made_by.items()
-            )
-        except (OSError, ValueError, AttributeError, TypeError):
-            continue  # not one of ours, or cut: whoever asks for it is told
+            old += is_earlier(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue  # cut: whoever asks for it is told
     return old
+
+
+def is_earlier(header: object) -> bool:
+    """Whether a record's header says that its numbers are of an earlier numerics version."""
+    made_by = header.get("numerics") if isinstance(header, dict) else None
+    if not isinstance(made_by, dict):
+        return False
+    return any(
+        isinstance(version, int) and version < NUMERICS.get(kind, 0)
+        for kind, version in made_by.items()
+    )

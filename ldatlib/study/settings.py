@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from ldatlib.attacks import NORMS
-from ldatlib.data.dataset import DATASETS
+from ldatlib.data import DATASETS
 from ldatlib.defences.registry import defence_names
 from ldatlib.errors import UserError
 from ldatlib.execution import COMPILE, PRECISIONS
@@ -45,6 +45,10 @@ class Profile:
     )
     image_size: int | None = _number(None, 8, 512, "side of the images of a folder")
     data_title: str | None = field(default=None, metadata={"about": "name of the data in records"})
+    flip: bool | None = field(
+        default=None,
+        metadata={"about": "whether training mirrors images; empty: as the data set has it"},
+    )
     val_size: int = _number(300, 2, 10**6, "validation images, taken out of the training split")
     train_size: int | None = _number(None, 2, 10**6, "training images used; empty: all")
     test_size: int | None = _number(None, 2, 10**6, "test images that are loaded; empty: all")
@@ -70,8 +74,8 @@ class Profile:
     storage: str = _choice("full", ("full", "half"), "float32 or float16 in checkpoints")
     shard_mib: int | None = _number(None, 1, 10**6, "checkpoints in files of this many MiB")
 
-    eps_linf: float = _number(8 / 255, 0, 1, "L-inf budget of evaluation and of L-inf defences")
-    eps_l2: float = _number(0.5, 0, 100, "L2 budget of evaluation and of L2-AT")
+    eps_linf: float = _number(8 / 255, 1e-6, 1, "L-inf budget of evaluation and of L-inf defences")
+    eps_l2: float = _number(0.5, 1e-6, 100, "L2 budget of evaluation and of L2-AT")
     radius: float = _number(1.5, 1e-6, 100, "L2 ball of LDAT's training examples")
     beta: float = _number(0.5, 0, 1, "LDAT: weight of the adversarial half of the loss")
     margin: float = _number(0.1, 0, 10, "LDAT: classification margin, in training only")
@@ -152,7 +156,7 @@ def parse_value(name: str, value: object) -> object:
         parts = value.split(",") if isinstance(value, str) else value
         parts = parts if isinstance(parts, (list, tuple)) else [parts]
         result = tuple(_element(name, part, element, spec.metadata) for part in parts)
-        if not result:
+        if not result and getattr(Profile, name):
             raise UserError(f"{name} needs at least one value")
         if len(set(result)) < len(result):
             raise UserError(f"{name} names something twice: {', '.join(map(str, result))}")
@@ -160,10 +164,15 @@ def parse_value(name: str, value: object) -> object:
     return _element(name, value, kind, spec.metadata)
 
 
+_TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
 def _element(name: str, value: object, kind: type, limits) -> object:
     try:
         if kind is str:
             parsed = str(value).strip()
+        elif kind is bool:
+            parsed = _TRUTH[str(value).strip().lower()]
         elif isinstance(value, bool):
             raise ValueError
         elif kind is int:
@@ -173,8 +182,8 @@ def _element(name: str, value: object, kind: type, limits) -> object:
         else:
             # Budgets are written as the field writes them: 8/255.
             parsed = float(Fraction(value)) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        word = {int: "a whole number", float: "a number"}[kind]
+    except (TypeError, ValueError, ArithmeticError, KeyError):
+        word = {int: "a whole number", float: "a number", bool: "yes or no"}[kind]
         raise UserError(f"{name} must be {word}, not {value!r}") from None
     if "known" in limits:
         known = limits["known"]() if callable(limits["known"]) else limits["known"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ldatlib.data.dataset import Dataset
+from ldatlib.data import Dataset
 from ldatlib.defences import PGD, TITLES, NoAdversary, make_defence
 from ldatlib.errors import UserError
 from ldatlib.models import NetworkConfig
@@ -11,7 +11,7 @@ from ldatlib.study.settings import Profile
 from ldatlib.training.config import TrainConfig
 
 # The likelihood term and what it pulls together, one thing changed at a time from LDAT as written.
-LIKELIHOOD_SWITCHES = {
+LIKELIHOOD_SWITCHES: dict[str, dict] = {
     "lambda by step": {"lambda_schedule": "grow_by_step"},
     "lambda constant": {"lambda_schedule": "constant"},
     "lambda decaying": {"lambda_schedule": "decay"},
@@ -25,7 +25,7 @@ LIKELIHOOD_SWITCHES = {
     "centroids undecayed": {"centroid_weight_decay": False},
 }
 # Everything else, from the profile's base: where LDAT as written collapses, nothing would show.
-OTHER_SWITCHES = {
+OTHER_SWITCHES: dict[str, dict] = {
     "Adam in Algorithm 1": {"optimizer": "adam"},
     "K 20": {"num_steps": 20},
     "margin 0": {"margin": 0.0},
@@ -56,7 +56,7 @@ class Training:
 
 
 class Trainings:
-    """The trainings of a profile on its data; ``experiments.Run`` computes them."""
+    """The trainings of a profile on its data; ``run.Run`` computes them."""
 
     profile: Profile
     dataset: Dataset
@@ -83,7 +83,7 @@ class Trainings:
             switches = own | switches
         if name == "ldat_chosen":
             switches = {"beta": p.beta, "margin": p.margin} | switches
-        budgets = {"eps_linf": p.eps_linf, "eps_l2": p.eps_l2, "radius": p.radius}
+        budgets: dict = {"eps_linf": p.eps_linf, "eps_l2": p.eps_l2, "radius": p.radius}
         budgets["num_steps"] = switches.pop("num_steps", p.attack_steps)
         defence = make_defence(name, **budgets, **switches)
         data = self.plane_dataset if view == "plane" else self.dataset
@@ -175,17 +175,13 @@ class Trainings:
         Raises ``UserError`` with the known names where there is none.
         """
         trainings = {training.label: training for training in self.every_training()}
-        bare = {}
+        bare: dict[str, Training] = {}
         for label, training in trainings.items():
             bare.setdefault(label.rpartition("-s")[0], training)
-        training = trainings.get(name) or bare.get(name)
-        if training is None:
+        found = trainings.get(name) or bare.get(name)
+        if found is None:
             raise UserError(f"no training {name!r} in this profile; known: {', '.join(bare)}")
-        return (
-            training
-            if seed is None
-            else replace(training, config=replace(training.config, seed=seed))
-        )
+        return found if seed is None else replace(found, config=replace(found.config, seed=seed))
 
     def plane_trainings(self) -> list[Training]:
         """Figures 1 and 2: a few classes, features of two dimensions."""

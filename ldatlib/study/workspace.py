@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ldatlib.data.dataset import CIFAR, Dataset, load_dataset, outline
+from ldatlib.data import CIFAR, Dataset, load_dataset, outline
 from ldatlib.errors import MissingDataError
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device, place
@@ -80,6 +80,7 @@ class Workspace(Trainings):
             train_size=p.train_size,
             test_size=p.test_size,
             title=p.data_title,
+            flip=p.flip,
             cache=self.root / "cache",
             download=download,
         )
@@ -91,7 +92,8 @@ class Workspace(Trainings):
             try:
                 self.dataset = self._load(download=False)
             except MissingDataError:
-                self.dataset = outline(p.dataset, p.val_size, p.train_size, p.test_size)
+                stand_in = outline(p.dataset, p.val_size, p.train_size, p.test_size)
+                self.dataset = stand_in.with_flip(p.flip)
                 return True
         return False
 

@@ -41,6 +41,8 @@ class TrainConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.defence, Defence):
+            raise UserError(f"defence must be one that make_defence made, not {self.defence!r}")
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise UserError(f"unknown precision {self.precision!r}; known: {known}")

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 
-from ldatlib.data.dataset import load_dataset, outline
+from ldatlib.data import load_dataset, outline
 from ldatlib.errors import MissingDataError, UserError
 
 PER_BATCH = 40
@@ -62,11 +62,14 @@ def offline(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "train", "classes"),
-    [("cifar10", "CIFAR10", 200, 10), ("cifar100", "CIFAR100", 40, 20)],
+    ("name", "kind", "train", "classes", "fingerprint"),
+    [
+        ("cifar10", "CIFAR10", 200, 10, "f45143b3f31c6684"),
+        ("cifar100", "CIFAR100", 40, 20, "d88e176a2069ec0b"),
+    ],
 )
 def test_an_archive_in_the_official_format(
-    name, kind, train, classes, tmp_path, monkeypatch, offline
+    name, kind, train, classes, fingerprint, tmp_path, monkeypatch, offline
 ):
     archive(kind, tmp_path, monkeypatch)
     data = load_dataset(name, root=tmp_path, val_size=train // 2)
@@ -81,6 +84,7 @@ def test_an_archive_in_the_official_format(
     assert data.labels["val"].bincount().tolist() == [train // 2 // classes] * classes
     again = load_dataset(name, root=tmp_path, val_size=train // 2, download=False)
     assert again.fingerprint == data.fingerprint
+    assert data.fingerprint.startswith(fingerprint)
 
 
 def test_no_network_says_where_to_put_the_archive(tmp_path, offline):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.stats import chisquare
 
-from ldatlib.data.dataset import augment, load_dataset, to_float
+from ldatlib.data import augment, load_dataset, to_float
 from ldatlib.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -132,6 +132,13 @@ def fingerprint(dataset, **changes):
 def test_fingerprint_of_the_same_data(digits):
     assert fingerprint(digits) == digits.fingerprint
     assert len(digits.fingerprint) == 64
+
+
+def test_fingerprints_stay_what_records_are_kept_under(digits, folder):
+    """Another order or split of the same images would be other data: records are found by it."""
+    assert digits.fingerprint.startswith("2718c57bfd051b5f")
+    assert digits.subset([3, 1], 40).fingerprint.startswith("924c64e4e87e6cfc")
+    assert load(folder(), test_size=5).fingerprint.startswith("e2c20c9063aaedeb")
 
 
 @pytest.mark.parametrize("split", SPLITS)

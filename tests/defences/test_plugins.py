@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldatlib.data.dataset import load_dataset
+from ldatlib.data import load_dataset
 from ldatlib.defences import (
     PGD,
     TITLES,
@@ -198,7 +198,7 @@ def undecorated(defence):
         (WithoutPasses, "passes must be the cost .*None"),
         (broken(passes="three"), "passes must be the cost .*'three'"),
         (broken(passes=0), "passes must be the cost .*0"),
-        (broken(passes=property(lambda self: -1.0)), "passes must be a positive number, not -1"),
+        (broken(passes=property(lambda self: -1.0)), "passes must be the cost .*-1"),
         (broken(loss=lambda self, model, x, y: None), r"loss must take \(model, x, x_adv, y"),
         (broken(head="cosine"), "head 'cosine' is not one of linear, gmm"),
         (undecorated(Complete), "Undecorated must be a frozen dataclass"),

@@ -14,6 +14,8 @@ from ldatlib.evaluation.adaptive import adaptive_attack, number_of_searches
 from ldatlib.evaluation.ascent import ascend, margins, random_start
 from ldatlib.evaluation.highest_score import highest_score
 
+pytestmark = pytest.mark.slow
+
 EPS = {"linf": 0.05, "l2": 0.25}
 both_norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 
@@ -213,7 +215,7 @@ def test_restarts_tell_who_found_an_image(norm, score):
 
 
 def test_the_highest_score_within_reach():
-    """On a plane it is the log-odds at the far end of the ball, for every image that can be wrong."""
+    """On a plane it is the log-odds at the far end of the ball, where that is wrong."""
     plane, x, y = world(scale=0.1)
     found = highest_score(plane, x, y, score="posterior", eps=0.25, norm="l2")
     value = (x.flatten(1) @ plane.w + plane.b).detach()

@@ -10,6 +10,8 @@ from ldatlib.evaluation import autoattack
 from ldatlib.evaluation.autoattack import STANDARD
 from ldatlib.evaluation.robustness import from_bits, predict
 
+pytestmark = pytest.mark.slow
+
 WHITE = ("apgd-ce", "apgd-t", "fab-t")
 BUDGET = {"linf": 0.12, "l2": 0.5}
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from helpers import synthetic_record
 
 from ldatlib import GaussianMixtureHead, UserError
 from ldatlib.evaluation import detection
@@ -49,10 +48,6 @@ def test_the_four_counts_add_up_and_give_the_defence_success():
     counts = detection.count(scores, right, 0.6)  # a score equal to the threshold is accepted
     assert counts == detection.Counts(2, 1, 1, 2) and counts.total == 6
     assert counts.defence_success == pytest.approx((2 + 2) / 6)
-    record = detection.summary(counts)
-    assert record["defence_success"]["value"] == pytest.approx(4 / 6)
-    assert record["robust_error_under_rejection"]["value"] == pytest.approx(1 / 6)
-    assert record["defence_success"]["count"] == 6
     for threshold in torch.linspace(-0.1, 1.1, 30):
         assert detection.count(scores, right, float(threshold)).total == 6
 
@@ -72,53 +67,10 @@ def test_roc_against_numbers_worked_out_by_hand():
     assert detection.roc(good, bad[:0])["auc"] is None
 
 
-def test_roc_groups_leave_out_images_that_were_wrong_before():
-    record = synthetic_record()
-    clean, clean_right = detection.scored(record, "posterior", "clean")
-    values, right = detection.scored(record, "posterior", "l2_cw")
-    good, bad = detection.groups(record, "posterior", "l2_cw")
-    assert len(good) == int(clean_right.sum()) == 38
-    assert bad.tolist() == [
-        v for v, now, before in zip(values, right, clean_right, strict=True) if before and not now
-    ]
-    good, bad = detection.groups(record, "posterior", "val")
-    assert (len(good), len(bad)) == (36, 4)
-
-
 def test_histograms_count_every_image_once():
     scores, right = torch.tensor([-1.0, 0.0, 0.49, 0.5, 1.0, 7.0]), torch.arange(6) % 2 == 0
     bins = detection.histogram(scores, right, 0.0, 1.0, bins=2)
     assert [b.tolist() for b in bins] == [[2, 1], [1, 2]]
-
-
-def test_outcomes_of_a_record():
-    record = synthetic_record()
-    found = detection.outcomes(record, "posterior", 0.6)
-    assert list(found) == ["clean", "linf_pgd", "l2_cw", "linf", "l2"]
-    for name in ("clean", "linf_pgd", "l2_cw"):
-        values, right = detection.scored(record, "posterior", name)
-        assert found[name]["accepted_wrong"] == int(((values >= 0.6) & ~right).sum())
-        assert found[name]["rejection"]["value"] == pytest.approx(
-            float((values < 0.6).double().mean())
-        )
-    # One attack a norm: its worst case is that attack.
-    assert found["linf"] == {
-        "robust_error_under_rejection": found["linf_pgd"]["robust_error_under_rejection"]
-    }
-    accepted = detection.outcomes(record, "posterior", None)["l2_cw"]
-    assert accepted["rejected_right"] == accepted["rejected_wrong"] == 0
-    assert accepted["rejection"]["value"] == 0
-
-
-def test_the_worst_case_is_taken_image_by_image():
-    record = synthetic_record(likelihood=False, images=4)
-    sets = record["scores"]["posterior"]["sets"]
-    sets["linf_pgd"] = {"score": [0.9, 0.1, 0.9, 0.9], "right": "0011"}
-    sets["linf_fab"] = {"score": [0.1, 0.9, 0.9, 0.9], "right": "0011"}
-    found = detection.outcomes(record, "posterior", 0.5)
-    for name in ("linf_pgd", "linf_fab"):
-        assert found[name]["robust_error_under_rejection"]["value"] == 0.25
-    assert found["linf"]["robust_error_under_rejection"]["value"] == 0.5
 
 
 def network(head):
@@ -149,38 +101,3 @@ def test_a_linear_head_has_no_likelihood():
         detection.score_images(model, torch.rand(2, 3, 8, 8), "log_likelihood")
     with pytest.raises(UserError, match="unknown score 'entropy'"):
         detection.score_images(model, torch.rand(2, 3, 8, 8), "entropy")
-    record = synthetic_record(likelihood=False)
-    with pytest.raises(UserError, match="linear head has no likelihood"):
-        detection.outcomes(record, "log_likelihood", -3.0)
-
-
-@pytest.mark.parametrize(
-    ("score", "threshold"),
-    [
-        ("posterior", 1.2),
-        ("posterior", -0.1),
-        ("posterior", float("nan")),
-        ("log_likelihood", -200.0),
-        ("log_likelihood", float("inf")),
-    ],
-)
-def test_a_threshold_outside_the_range_is_refused(score, threshold):
-    with pytest.raises(UserError, match="lies between") as refusal:
-        detection.outcomes(synthetic_record(), score, threshold)
-    assert "\n" not in str(refusal.value)
-
-
-def test_other_records_are_refused():
-    with pytest.raises(UserError, match="a detection record is needed, not train"):
-        detection.scored({"kind": "train"}, "posterior", "val")
-    with pytest.raises(UserError, match="no images 'l2_fab' in this record; known: val"):
-        detection.scored(synthetic_record(), "posterior", "l2_fab")
-
-
-def test_the_last_stored_threshold_is_shown():
-    record = synthetic_record()
-    assert detection.recorded_choice(record)["threshold"] == 0.58
-    assert detection.recorded_choice(record)["attack"] == "linf_pgd"
-    entry = {"threshold": 0.7, "score": "posterior", "attack": "l2_cw", "split": "test"}
-    chosen = detection.recorded_choice({**record, "exploratory": [entry]})
-    assert chosen["threshold"] == 0.7 and "exploratory" in chosen["source"]

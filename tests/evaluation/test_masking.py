@@ -18,6 +18,8 @@ from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import evaluate, from_bits, predict, share
 from ldatlib.models import NetworkConfig, build_network
 
+pytestmark = pytest.mark.slow
+
 TRAINING_EPS, DIGITS_EPS, IMAGES = 0.15, 0.22, 50
 EFFORT = Effort(steps=15, restarts=2, queries=400)
 

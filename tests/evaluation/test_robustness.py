@@ -22,6 +22,8 @@ from ldatlib.evaluation.robustness import (
 )
 from ldatlib.gmm import GaussianMixtureHead
 
+pytestmark = pytest.mark.slow
+
 COUNT, SIDE = 60, 6
 EPS = {"linf": 0.03, "l2": 0.15}
 RUNS = [(method, norm) for method, how in METHODS.items() for norm in how.norms]

@@ -9,6 +9,8 @@ from tiny import PROJECT
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 import collect  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_page_holds_what_was_printed():
     text = (collect.HERE / "README.md").read_text()

@@ -14,6 +14,8 @@ from ldatlib.study import settings
 from ldatlib.study.run import open_run
 from ldatlib.training.checkpoint import load_model
 
+pytestmark = pytest.mark.slow
+
 
 def main(name, arguments):
     return command.main([name, *arguments])
@@ -86,7 +88,7 @@ def test_the_output_folder_is_one_of_the_runner(trained, monkeypatch):
     assert record["execution"]["storage"] == {"half": True, "shard_bytes": 2**20}
     assert record["provenance"]["device"] and record["images_per_second"] > 0
     monkeypatch.setattr("ldatlib.study.schedule.work", None)  # nothing is computed anew
-    assert run.records("train", [run.training("ldat")])[0]["key"] == record["key"]
+    assert run.records("train", [run.training("ldat")])[0].key == record["key"]
 
 
 def test_how_weights_are_kept_and_where_they_ran_is_no_part_of_the_key(trained):
@@ -105,7 +107,7 @@ def test_evaluation_speaks_of_the_kept_weights(trained, capsys):
     x, y = run.dataset.split("test", 20)
     record = run.records("whitebox", [run.training("ldat")])[0]
     right = (model(x).argmax(1) == y).float().mean().item()
-    assert record["clean_accuracy"]["value"] == pytest.approx(right)
+    assert record.clean_accuracy.value == pytest.approx(right)
     assert not list(trained.glob("partial/*"))
     assert torch.equal(
         model.head.means, model.head.means.half().float()
@@ -179,7 +181,7 @@ def test_unknown_kinds_are_refused(trained, capsys):
 
 
 def test_every_training_of_a_profile_has_a_name(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("ldatlib.data.dataset.DOWNLOADS", tmp_path / "nothing")
+    monkeypatch.setattr("ldatlib.data.cifar.DOWNLOADS", tmp_path / "nothing")
     assert main("train", ["--profile", "cifar10", "--list"]) == 0
     names = capsys.readouterr().out.split()
     assert len(names) == len(set(names)) > 30
@@ -188,7 +190,7 @@ def test_every_training_of_a_profile_has_a_name(capsys, tmp_path, monkeypatch):
     for name in names:
         assert run.find_training(name).label == name
     training = run.find_training("ldat-K-20", seed=7)
-    assert training.label == "ldat-K-20-s7" and training.config.defence.num_steps == 20
+    assert training.label == "ldat-K-20-s7" and training.config.defence.adversary.num_steps == 20
 
 
 def test_neither_command_needs_jupyter(tmp_path):

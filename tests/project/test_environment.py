@@ -1,6 +1,5 @@
-"""environment.yml, uv.lock, pyproject.toml and the pins of bootstrap.py name the same versions."""
+"""environment.yml, uv.lock and pyproject.toml name the same packages and versions."""
 
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -52,12 +51,13 @@ def differences(pins: Versions, lock: Versions) -> list[str]:
     ]
 
 
-def named_dependencies(pyproject: str) -> set[str]:
-    project = tomllib.loads(pyproject)["project"]
-    lines = [*project["dependencies"]]
-    for extra in project["optional-dependencies"].values():
-        lines += extra
-    return {canonicalize_name(Requirement(line).name) for line in lines} - {project["name"]}
+def named_requirements(pyproject: str) -> list[Requirement]:
+    """What pyproject.toml names: for all users, in extras, and in groups for development."""
+    content = tomllib.loads(pyproject)
+    lines = [*content["project"]["dependencies"]]
+    for some in (content["project"]["optional-dependencies"], content["dependency-groups"]):
+        lines += sum(some.values(), [])
+    return [Requirement(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,6 @@ def environment() -> str:
 @pytest.fixture(scope="module")
 def pyproject() -> str:
     return (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def bootstrap():
-    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "bootstrap.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_environment_pins_exactly_the_lock(environment, lock):
@@ -100,8 +92,8 @@ def test_environment_ends_with_the_project_itself(environment):
 
 
 def test_every_named_dependency_is_locked(pyproject, lock):
-    named = named_dependencies(pyproject)
-    assert {"torch", "torchvision", "jupyterlab", "pytest"} <= named
+    named = {canonicalize_name(r.name) for r in named_requirements(pyproject)} - {"ldatlib"}
+    assert {"torch", "torchvision", "jupyterlab", "pytest", "ruff", "uv"} <= named
     missing = named - locked_versions(lock).keys()
     assert not missing, f"pyproject.toml names what uv.lock lacks, {FRESHEN}: {sorted(missing)}"
 
@@ -109,54 +101,18 @@ def test_every_named_dependency_is_locked(pyproject, lock):
 def test_lock_knows_the_bounds_of_pyproject(pyproject, lock):
     """A changed bound that was never locked shows here, as uv.lock repeats the bounds."""
     (project,) = [p for p in tomllib.loads(lock)["package"] if p["name"] == "ldatlib"]
+    metadata = project["metadata"]
     locked = {
         (canonicalize_name(r["name"]), r.get("specifier", ""))
-        for r in project["metadata"]["requires-dist"]
+        for r in sum(metadata["requires-dev"].values(), metadata["requires-dist"])
     }
-    content = tomllib.loads(pyproject)["project"]
-    lines = sum(content["optional-dependencies"].values(), content["dependencies"])
-    named = {(canonicalize_name(r.name), str(r.specifier)) for r in map(Requirement, lines)}
+    named = {(canonicalize_name(r.name), str(r.specifier)) for r in named_requirements(pyproject)}
     assert named == locked, f"uv.lock is older than pyproject.toml, {FRESHEN}"
 
 
 def test_lock_names_public_sources_only(lock):
     hosts = set(re.findall(r'(?:registry|url) = "([^"]*//[^/"]*|[^"]*)', lock))
     assert hosts == {"https://pypi.org", "https://files.pythonhosted.org"}
-
-
-def test_bootstrap_constrains_every_locked_package(bootstrap, lock):
-    constrained = pinned_versions(bootstrap.constraints(lock).splitlines())
-    assert differences(constrained, locked_versions(lock)) == []
-
-
-def test_bootstrap_tells_several_versions_apart_by_their_markers(bootstrap):
-    lock = """
-[[package]]
-name = "numpy"
-version = "1.0"
-source = { registry = "https://pypi.org/simple" }
-resolution-markers = ["python_full_version < '3.12' and os_name == 'nt'", "os_name == 'java'"]
-
-[[package]]
-name = "numpy"
-version = "2.0"
-source = { registry = "https://pypi.org/simple" }
-resolution-markers = ["python_full_version >= '3.12'"]
-
-[[package]]
-name = "ldatlib"
-version = "0.1.0"
-source = { editable = "." }
-"""
-    old, new = map(Requirement, bootstrap.constraints(lock).splitlines())
-    assert (str(old.specifier), str(new.specifier)) == ("==1.0", "==2.0")
-
-    def applies(requirement, python, os_name):
-        return requirement.marker.evaluate({"python_full_version": python, "os_name": os_name})
-
-    assert applies(old, "3.11.0", "nt") and not applies(new, "3.11.0", "nt")
-    assert applies(old, "3.13.0", "java")
-    assert applies(new, "3.13.0", "posix") and not applies(old, "3.13.0", "posix")
 
 
 @pytest.mark.parametrize(

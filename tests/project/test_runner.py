@@ -12,6 +12,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 import runner
 from ldatlib.errors import UNFINISHED
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = 'profile = "demo"\noverrides = {}\nout = None\njobs = None'
 TINY = ["--set", "depth=4", "--set", "stages=1", "--set", "width=4", "--set", "epochs=1"]
 
@@ -146,7 +148,7 @@ def test_two_runs_on_one_folder_are_refused(notebooks, tmp_path, capsys):
 
 @pytest.mark.parametrize("profile", ["cifar10", "cifar100"])
 def test_a_dry_run_needs_no_images(profile, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("ldatlib.data.dataset.DOWNLOADS", tmp_path / "nothing")
+    monkeypatch.setattr("ldatlib.data.cifar.DOWNLOADS", tmp_path / "nothing")
     arguments = ["--dry-run", "--profile", profile, "--rate", "1e14", "--out", str(tmp_path / "r")]
     assert runner.main(arguments) == 0
     out = capsys.readouterr().out

@@ -20,21 +20,23 @@ import torch
 from helpers import synthetic_record
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ldatlib.evaluation import detection
 from ldatlib.files import write_json
+from ldatlib.report import detector
+from ldatlib.study.records import content
+
+pytestmark = pytest.mark.slow
 
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
 CELL = """\
-import json
 from pathlib import Path
-from ldatlib.files import write_json
 from ldatlib.report.widgets import threshold_explorer
+from ldatlib.study.records import read
 
 path = Path("record.json")
-threshold_explorer({"ldat": json.loads(path.read_text())}, path, threshold=0.5)"""
+threshold_explorer({"ldat": read(path)}, path, threshold=0.5)"""
 
 
 def missing(reason):
@@ -72,7 +74,7 @@ def lab(tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     nbformat.write(notebook, folder / "explore.ipynb")
-    write_json(folder / "record.json", synthetic_record())
+    write_json(folder / "record.json", content(synthetic_record()))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -128,7 +130,7 @@ def numbers(page):
 
 
 def expected(threshold, attack="linf_pgd"):
-    values, right = detection.scored(synthetic_record(), "posterior", attack)
+    values, right = detector.scored(synthetic_record(), "posterior", attack)
     accepted = values >= threshold
     pairs = ((accepted, right), (accepted, ~right), (~accepted, right), (~accepted, ~right))
     return [int(torch.logical_and(*pair).sum()) for pair in pairs]

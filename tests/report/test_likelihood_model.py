@@ -5,14 +5,15 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from test_experiments import TINY, silent
+from tiny import TINY, silent
 
 from ldatlib import open_run
-from ldatlib.defences import DefenceConfig
+from ldatlib.defences import TITLES
 from ldatlib.gmm import GaussianMixtureHead
-from ldatlib.report import figures_regularizer
-from ldatlib.report import likelihood_model as regularizer
+from ldatlib.report import figures, likelihood_model, tables
 from ldatlib.study.trainings import LIKELIHOOD_SWITCHES, OTHER_SWITCHES
+
+pytestmark = pytest.mark.slow
 
 
 def loss_at(u, separation, weight, classes, margin, samples=20_000):
@@ -31,7 +32,7 @@ def loss_at(u, separation, weight, classes, margin, samples=20_000):
 
 @pytest.mark.parametrize("separation, classes, margin", [(1.0, 10, 0.1), (2.0, 3, 0.0)])
 def test_the_critical_weight_is_where_shrinking_stops_to_pay(separation, classes, margin):
-    critical = regularizer.critical_weight(separation, classes, margin)
+    critical = likelihood_model.critical_weight(separation, classes, margin)
 
     def slope(weight):
         low, high = (loss_at(u, separation, weight, classes, margin) for u in (0.0, 1e-3))
@@ -48,26 +49,26 @@ def test_the_best_scale_is_the_minimum_of_the_loss(separation, weight, margin):
         method="bounded",
     )
     expected = np.exp(found.x) / separation**2 / 2
-    assert regularizer.half_squared_distance(separation, weight, 10, margin) == pytest.approx(
+    assert likelihood_model.half_squared_distance(separation, weight, 10, margin) == pytest.approx(
         expected, rel=0.03
     )
 
 
 def test_the_sample_around_the_corners_is_the_same_on_every_processor():
-    corners = regularizer._simplex(10)
+    corners = likelihood_model._simplex(10)
     apart = np.linalg.norm(corners[:, None] - corners, axis=2)
     assert apart == pytest.approx(1 - np.eye(10), abs=1e-12)
-    half = regularizer.half_squared_distance(1.0, 0.01, 10, 0.1)
+    half = likelihood_model.half_squared_distance(1.0, 0.01, 10, 0.1)
     # Any other rotation of the corners moves this by up to 3%.
     assert half == pytest.approx(3.653793, rel=1e-5)
 
 
 def test_from_the_critical_weight_on_everything_falls_into_one_point():
-    critical = regularizer.critical_weight(1.2, 10, 0.1)
-    assert regularizer.half_squared_distance(1.2, critical, 10, 0.1) == 0
-    assert 0 < regularizer.half_squared_distance(1.2, 0.95 * critical, 10, 0.1) < 0.2
+    critical = likelihood_model.critical_weight(1.2, 10, 0.1)
+    assert likelihood_model.half_squared_distance(1.2, critical, 10, 0.1) == 0
+    assert 0 < likelihood_model.half_squared_distance(1.2, 0.95 * critical, 10, 0.1) < 0.2
     weights = (0.01, 0.1, 0.3)
-    distances = [regularizer.half_squared_distance(1.2, w, 10, 0.1) for w in weights]
+    distances = [likelihood_model.half_squared_distance(1.2, w, 10, 0.1) for w in weights]
     assert distances == sorted(distances, reverse=True)
 
 
@@ -76,7 +77,7 @@ def test_the_last_weight_knows_scale_and_schedule(tmp_path):
     dim = 64
 
     def weight(**switches):
-        return regularizer.final_weight(run.training("ldat", **switches).config)
+        return likelihood_model.final_weight(run.training("ldat", **switches).config)
 
     assert weight() == 1 and weight(lambda_init=0.1) == pytest.approx(0.1)
     assert weight(regularizer_scale="half") == 0.5
@@ -97,52 +98,54 @@ def study(tmp_path_factory):
     run = open_run("demo", {**TINY, "ablations": "switches"}, tmp_path_factory.mktemp("run"), 1)
     names = ["as written", "lambda 0", "lambda 0.1"]
     trainings = [run.switch_trainings()[name] for name in names]
-    found = [method(trainings, silent) for method in (run.train, run.validation, run.basic)]
+    found = [run.records(kind, trainings, silent) for kind in ("train", "validation", "basic")]
     return run, names, trainings, found
 
 
-def test_the_study_has_a_row_an_training(study):
+def test_the_study_has_a_row_a_training(study):
     run, names, trainings, found = study
-    table = regularizer.study(names, *found)
+    table = tables.likelihood_study(names, *found)
     assert list(table.training) == names and not table.isna().any().any()
     trained, validated, tested = found
     assert table.val_l2_pgd[1] == pytest.approx(
-        100 * validated[1]["attacks"]["l2_pgd"]["robust_accuracy"]["value"]
+        100 * validated[1].attacks["l2_pgd"].robust_accuracy.value
     )
-    assert table.test_natural[2] == pytest.approx(100 * tested[2]["clean_accuracy"]["value"])
+    assert table.test_natural[2] == pytest.approx(100 * tested[2].clean_accuracy.value)
     assert table.separation[0] == pytest.approx(
-        trained[0]["last"]["val_between_classes"] / trained[0]["last"]["val_within_class"]
+        trained[0].last["val_between_classes"] / trained[0].last["val_within_class"]
     )
-    read = regularizer.study_for_reading(names, *found)
+    read = tables.likelihood_study_for_reading(names, *found)
     assert list(read.index) == names and "L2 PGD, test" in read
 
 
 def test_validation_looks_at_validation_images(study):
     run, _, trainings, (_, validated, tested) = study
     record = validated[0]
-    assert record["split"] == "val" and tested[0]["split"] == "test"
-    assert record["clean_accuracy"]["count"] == len(run.dataset.labels["val"])
+    assert record.split == "val" and tested[0].split == "test"
+    assert record.clean_accuracy.count == len(run.dataset.labels["val"])
 
 
 def test_the_choice_is_by_validation_alone(study):
     _, names, _, found = study
-    table = regularizer.study(names, *found)
+    table = tables.likelihood_study(names, *found)
     table["val_l2_pgd"] = [1.0, 3.0, 2.0]
     table["test_l2_pgd"] = [3.0, 1.0, 2.0]
-    assert regularizer.best_by_validation(table) == "lambda 0"
+    assert tables.best_by_validation(table) == "lambda 0"
 
 
 def test_figures_draw_every_training(study):
     run, names, trainings, found = study
     logs = {name: run.log(training) for name, training in zip(names, trainings, strict=True)}
-    figure = figures_regularizer.over_epochs(logs)
+    figure = figures.likelihood_over_epochs(logs)
     assert all(len(axis.lines) == 3 for axis in figure.axes)
-    weights = {n: regularizer.final_weight(a.config) for n, a in zip(names, trainings, strict=True)}
-    table = regularizer.study(names, *found)
-    figure = figures_regularizer.predicted(table, weights, run.dataset.num_classes, 0.1)
+    weights = {
+        n: likelihood_model.final_weight(a.config) for n, a in zip(names, trainings, strict=True)
+    }
+    table = tables.likelihood_study(names, *found)
+    figure = figures.small_model(table, weights, run.dataset.num_classes, 0.1)
     # The line of collapse is that of the critical weight.
     weight, separation = figure.axes[1].lines[-1].get_data()
-    assert regularizer.critical_weight(separation[-1], run.dataset.num_classes, 0.1) == (
+    assert likelihood_model.critical_weight(separation[-1], run.dataset.num_classes, 0.1) == (
         pytest.approx(weight[-1])
     )
     assert len(figure.legends[0].get_texts()) == 2  # lambda 0 has no weight and no prediction
@@ -163,30 +166,12 @@ def test_what_else_is_changed_starts_from_the_base(tmp_path):
     run = open_run("demo", {"ablations": "switches", "base": "ldat_chosen"}, tmp_path)
     trainings = run.switch_trainings()
     assert trainings["as written"] == run.training("ldat")
-    assert trainings["LDAT (chosen)"] == run.training("ldat_chosen") == run.beta_trainings()[0.5]
+    assert (
+        trainings[TITLES["ldat_chosen"]] == run.training("ldat_chosen") == run.beta_trainings()[0.5]
+    )
     for name, training in trainings.items():
-        base = "ldat_chosen" if name in OTHER_SWITCHES or name == "LDAT (chosen)" else "ldat"
+        base = "ldat_chosen" if name in OTHER_SWITCHES or name == TITLES["ldat_chosen"] else "ldat"
         assert training.name == base
     assert {training.name for training in run.attack_trainings().values()} == {"ldat_chosen"}
     labels = [training.label for training in run.every_training()]
     assert len(labels) == len(set(labels))
-
-
-def test_lambda_may_grow_by_the_step(tmp_path, monkeypatch):
-    """Six steps in two epochs: Eq. 12 has two values, the finer growth six, both end alike."""
-    run = open_run("demo", {**TINY, "epochs": 2, "batch_size": 400}, tmp_path, jobs=1)
-    original, seen = DefenceConfig.loss, {"grow": [], "grow_by_step": []}
-
-    def spy(self, *arguments, progress, **more):
-        seen[self.lambda_schedule].append(progress)
-        return original(self, *arguments, progress=progress, **more)
-
-    monkeypatch.setattr(DefenceConfig, "loss", spy)
-    run.records(
-        "train", [run.training("ldat", lambda_schedule=schedule) for schedule in seen], silent
-    )
-    steps = len(seen["grow"]) // 2
-    assert steps > 1
-    assert seen["grow"] == [0.5] * steps + [1.0] * steps
-    expected = [(k + 1) / (2 * steps) for k in range(2 * steps)]
-    assert seen["grow_by_step"] == pytest.approx(expected)

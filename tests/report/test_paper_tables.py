@@ -1,13 +1,11 @@
 """The paper's tables as data: their shape, and what the paper itself says about the numbers."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
 from ldatlib.report import paper
 
-PAPER = Path(__file__).resolve().parents[2] / "data" / "paper"
+PAPER = paper.FOLDER
 DEFENCES = ["standard", "trades", "mart", "lbgat", "ldat"]
 WHITE_BOX = [
     "natural",

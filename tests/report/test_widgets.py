@@ -5,12 +5,14 @@ import re
 
 import pytest
 import torch
-from helpers import synthetic_record
+from helpers import detection_record, synthetic_record, whitebox
 
 from ldatlib import UserError
 from ldatlib.evaluation import detection
 from ldatlib.files import read_json, write_json
+from ldatlib.report import detector
 from ldatlib.report.widgets import threshold_explorer
+from ldatlib.study.records import content
 
 
 def shown(widget):
@@ -23,14 +25,14 @@ def shown(widget):
 
 
 def recomputed(record, score, name, clean, threshold):
-    values, right = detection.scored(record, score, name)
+    values, right = detector.scored(record, score, name)
     outcomes = [
         (v >= threshold, bool(r)) for v, r in zip(values.tolist(), right.tolist(), strict=True)
     ]
     order = ((True, True), (True, False), (False, True), (False, False))
     counts = [outcomes.count(kind) for kind in order]
     success = 100 * (counts[0] + counts[3]) / len(outcomes)
-    clean_values, _ = detection.scored(record, score, clean)
+    clean_values, _ = detector.scored(record, score, clean)
     rejected = 100 * sum(v < threshold for v in clean_values.tolist()) / len(clean_values)
     return counts, [pytest.approx(success, abs=0.051), pytest.approx(rejected, abs=0.051)]
 
@@ -44,14 +46,14 @@ def records():
 @pytest.fixture
 def stored(tmp_path, records):
     path = tmp_path / "detection.json"
-    write_json(path, records["ldat"])
+    write_json(path, content(records["ldat"]))
     return path
 
 
 @pytest.mark.parametrize("score", ["posterior", "log_likelihood"])
 def test_moving_the_slider_changes_the_counts(records, score):
     widget = threshold_explorer(records, score=score)
-    low, high = detection.score_range(records["ldat"], score)
+    low, high = detector.score_range(records["ldat"], score)
     assert (widget.threshold.min, widget.threshold.max) == (low, high)
     for threshold in torch.linspace(low, high, 17).double().clamp(low, high).tolist():
         widget.threshold.value = threshold
@@ -68,7 +70,7 @@ def test_the_cut_and_the_point_of_the_roc_move(records):
             r'class="ldat-roc-point" cx="([\d.]+)" cy="([\d.]+)"', widget.picture.value
         )
         assert float(cut) == pytest.approx(40 + 400 * threshold)
-        good, bad = detection.groups(records["ldat"], "posterior", "linf_pgd")
+        good, bad = detector.groups(records["ldat"], "posterior", "linf_pgd")
         false, true = detection.roc_point(good, bad, threshold)
         assert float(point[1]) == pytest.approx(520 + 190 * false, abs=0.06)
         assert float(point[2]) == pytest.approx(14 + 190 * (1 - true), abs=0.06)
@@ -102,10 +104,11 @@ def test_a_defence_without_a_likelihood_offers_none(records):
     assert shown(widget) == expected
 
 
-def test_an_attack_that_never_succeeds_has_no_roc(records):
-    entry = records["ldat"]["scores"]["posterior"]["sets"]["l2_cw"]
-    entry["right"] = "1" * len(entry["right"])
-    widget = threshold_explorer(records)
+def test_an_attack_that_never_succeeds_has_no_roc():
+    sure = ([0.9, 0.8], "11")
+    sets = {"val": sure, "clean": sure, "l2_cw": ([0.7, 0.6], "11")}
+    thresholds = {"posterior": {"paper": 0.6, "accept_95": 0.8, "accept_99": 0.8}}
+    widget = threshold_explorer({"ldat": detection_record({"posterior": sets}, thresholds)})
     widget.attack.value = "l2_cw"
     assert "one of the groups is empty" in widget.picture.value
     assert "ldat-roc-point" not in widget.picture.value
@@ -114,6 +117,7 @@ def test_an_attack_that_never_succeeds_has_no_roc(records):
 def test_the_button_stores_an_exploratory_threshold(records, stored):
     widget = threshold_explorer(records, stored)
     before = read_json(stored)
+    assert before.pop("exploratory") == []
     widget.move(0.61)
     widget.store.click()
     assert "stored 0.6100 as exploratory" in widget.status.value
@@ -145,10 +149,13 @@ def test_a_path_per_defence_and_none(records, stored):
 
 def test_a_record_that_vanished_or_changed_is_said(records, stored):
     widget = threshold_explorer(records, stored)
-    write_json(stored, {**records["ldat"], "key": "of another run"})
+    write_json(stored, {**content(records["ldat"]), "key": "of another run"})
     widget.store.click()
     assert "not stored" in widget.status.value and "another run" in widget.status.value
-    assert "exploratory" not in json.loads(stored.read_text())
+    assert not json.loads(stored.read_text())["exploratory"]
+    write_json(stored, content(whitebox("1", {})))
+    widget.store.click()
+    assert "not stored" in widget.status.value and "not a detection record" in widget.status.value
     stored.unlink()
     widget.store.click()
     assert "not stored: cannot read the record" in widget.status.value
@@ -157,7 +164,7 @@ def test_a_record_that_vanished_or_changed_is_said(records, stored):
 def test_bad_input_is_one_line(records, tmp_path):
     cases = [
         (({},), {}, "no detection records"),
-        (({"ldat": {"kind": "whitebox"}},), {}, "a detection record is needed, not whitebox"),
+        (({"ldat": whitebox("1", {})},), {}, "a detection record is needed, not whitebox"),
         ((records,), {"defence": "mart"}, "no record of 'mart'; known: ldat, standard"),
         ((records,), {"defence": "standard", "score": "log_likelihood"}, "has no likelihood"),
         ((records,), {"score": "entropy"}, "no score 'entropy'"),
@@ -173,6 +180,6 @@ def test_bad_input_is_one_line(records, tmp_path):
     widget = threshold_explorer(records)
     with pytest.raises(UserError, match="lies between 0 and 1"):
         widget.move(1.01)
-    records["standard"]["fingerprint"] = "of other data"
+    records["standard"] = synthetic_record(fingerprint="of other data")
     with pytest.raises(UserError, match="standard is of other data"):
         threshold_explorer(records)

@@ -9,9 +9,10 @@ from tiny import TINY, silent
 from ldatlib.errors import UserError
 from ldatlib.evaluation import feature_space
 from ldatlib.evaluation.robustness import from_bits
-from ldatlib.report import claims, tables
-from ldatlib.report import summary as report
+from ldatlib.report import claims, summary, tables
 from ldatlib.study.run import open_run
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = {
     **TINY,
@@ -47,10 +48,10 @@ def test_transfer_from_oneself_is_the_white_box(run):
     """PGD crafted on a network and shown to it: what the white box finds, and no repairs."""
     trainings = run.select_seed(run.trainings())
     for training, record in zip(trainings, run.records("transfer", trainings), strict=True):
-        own = record["targets"][training.label]
-        assert own["linf_pgd"]["value"] <= own["clean"]["value"]
-        assert own["clean"]["value"] == record["source_accuracy"]["value"]
-        assert set(record["targets"]) == {a.label for a in run.trainings()}
+        own = record.targets[training.label]
+        assert own["linf_pgd"].value <= own["clean"].value
+        assert own["clean"] == record.source_accuracy
+        assert set(record.targets) == {a.label for a in run.trainings()}
 
 
 def test_tables_of_the_black_box(run):
@@ -70,9 +71,8 @@ def test_beta_trainings_differ_in_beta_alone(run):
     assert trainings[0.5].label == run.training("ldat").label
     plain, one = trainings[0.5].config.as_dict(), trainings[1.0].config.as_dict()
     assert {**one, "defence": {**one["defence"], "beta": 0.5}} == plain
-    assert (
-        trainings[0.0].config.defence.attack == "none" and trainings[0.0].config.defence.beta == 0
-    )
+    assert trainings[0.0].config.defence.adversary.kind == "none"
+    assert trainings[0.0].config.defence.beta == 0
     table = tables.table3(
         dict(zip(trainings, run.records("basic", list(trainings.values())), strict=True))
     )
@@ -84,29 +84,31 @@ def test_attack_trainings_are_ldat_with_another_attack(run):
     trainings = run.attack_trainings()
     assert list(trainings) == ["Algorithm 1", "PGD-CE", "PGD-KL", "PGD-CE*", "PGD-KL*"]
     norms = {
-        name: training.config.defence.norm for name, training in trainings.items() if "PGD" in name
+        name: training.config.defence.adversary.norm
+        for name, training in trainings.items()
+        if "PGD" in name
     }
     assert norms == {"PGD-CE": "l2", "PGD-KL": "l2", "PGD-CE*": "linf", "PGD-KL*": "linf"}
     for name, training in trainings.items():
         defence = training.config.defence
-        assert defence.objective == "ldat" and defence.head == "gmm"
-        assert defence.attack == ("boundary" if name == "Algorithm 1" else "pgd")
+        assert defence.name == "ldat" and defence.head == "gmm"
+        assert defence.adversary.kind == ("boundary" if name == "Algorithm 1" else "pgd")
 
 
 def test_scores_belong_to_the_saved_images(run):
     trainings = run.select_seed(run.trainings())
     for training, record in zip(trainings, run.records("detection", trainings), strict=True):
         white = run.records("whitebox", [training], say=silent)[0]
-        kept = record["images"]
-        for score in record["scores"].values():
-            assert set(score["sets"]) == {"val", "clean", *white["attacks"]}
-            for key, column in white["attacks"].items():
-                entry = score["sets"][key]
-                expected = from_bits(column["right"])[:kept]
-                assert torch.equal(from_bits(entry["right"]), expected)
-                assert len(entry["score"]) == kept
+        kept = record.images
+        for score in record.scores.values():
+            assert set(score.sets) == {"val", "clean", *white.attacks}
+            for key, column in white.attacks.items():
+                entry = score.sets[key]
+                expected = from_bits(column.right)[:kept]
+                assert torch.equal(from_bits(entry.right), expected)
+                assert len(entry.score) == kept
         has_likelihood = training.config.defence.head == "gmm"
-        assert ("log_likelihood" in record["scores"]) is has_likelihood
+        assert ("log_likelihood" in record.scores) is has_likelihood
 
 
 def test_features_of_known_clouds():
@@ -146,25 +148,25 @@ def test_claims_without_records_cannot_tell(tmp_path):
 def test_a_red_record_is_seen(run):
     from ldatlib.files import read_json, write_json
 
-    assert report.self_checks(run).empty
+    assert summary.self_checks(run).empty
     path = run.jobs_of("sweep_eps", [run.training("ldat")])[0].path
     content = read_json(path)
     write_json(path, {**content, "ok": False})
     try:
-        assert list(report.self_checks(run).record) == [path.name]
+        assert list(summary.self_checks(run).record) == [path.name]
     finally:
         write_json(path, content)
 
 
 def test_inventory_names_what_is_missing(run, tmp_path):
-    empty = report.inventory(open_run("demo", SETTINGS, tmp_path), ["01", "03"])
+    empty = summary.inventory(open_run("demo", SETTINGS, tmp_path))
     assert isinstance(empty, pd.DataFrame) and len(empty) == 19
     assert "--profile cifar100" in empty.loc["Table 2", "in this run"]
     assert "--only 03" in empty.loc["Table 1", "in this run"]
     assert len(empty.loc["Scrutiny"]) == 5
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "fig4.png").write_bytes(b"")
-    made = report.inventory(open_run("demo", SETTINGS, tmp_path), ["01", "03"])
+    made = summary.inventory(open_run("demo", SETTINGS, tmp_path))
     assert made.loc["Figure 4", "in this run"] == "figures/fig4.png"
 
 
@@ -191,7 +193,7 @@ def test_a_network_at_chance_holds_no_claim(run, monkeypatch):
     """Whatever such a network has of a claim, it has for the wrong reason."""
     table = claims.claims(run)
     assert (table["same here?"] == "yes").any()
-    monkeypatch.setattr(claims._Evidence, "at_chance", True)
+    monkeypatch.setattr(claims.Evidence, "at_chance", True)
     guessing = claims.claims(run)
     assert not (guessing["same here?"] == "yes").any()
     assert (guessing["same here?"] == "no").equals(table["same here?"] == "no")

@@ -6,6 +6,7 @@ import pytest
 from tiny import TINY, silent
 
 from ldatlib.__main__ import main
+from ldatlib.files import alone
 from ldatlib.study import keys
 from ldatlib.study.clean import unused
 from ldatlib.study.run import open_run
@@ -40,9 +41,10 @@ def test_what_other_settings_left_is_unused(run):
 def test_shards_and_interrupted_attacks_belong_to_their_result(run):
     training = run.trainings()[0]
     stem = run.checkpoint_path(training).name.removesuffix(".safetensors")
+    attacked = run.jobs_of("whitebox", [training])[0].path.stem
     kept = [
         run.root / "checkpoints" / f"{stem}-00001-of-00002.safetensors",
-        run.root / "partial" / f"{run.jobs_of('whitebox', [training])[0].path.stem}.l2_cw.safetensors",
+        run.root / "partial" / f"{attacked}.l2_cw.safetensors",
     ]
     left = [
         run.root / "checkpoints" / "ldat-s0-0123456789-00001-of-00002.safetensors",
@@ -55,16 +57,42 @@ def test_shards_and_interrupted_attacks_belong_to_their_result(run):
     assert {file.path for file in unused(run)} == set(left)
 
 
-def test_the_command_lists_first_and_removes_when_asked(run, capsys):
-    old = run.root / "records" / "train-natural-s0-0123456789.json"
-    old.write_text("{}")
+def test_other_profiles_and_hands_of_people_are_left_alone(run):
+    """Files without a key of ours in their name, and what another profile has made."""
+    for name in ("records/notes.json", "checkpoints/mine.safetensors", "records/a-b.txt"):
+        (run.root / name).write_text("{}")
+    other = open_run("demo-full", SMALL, run.root, jobs=1)
+    records = {path.name for path in run.root.glob("records/*-*.json")}
+    assert not records & {file.path.name for file in unused(other)}
+    assert unused(run) == []
+
+
+def test_what_somebody_is_computing_is_left_alone(run):
+    other = open_run("demo", SMALL | {"epochs": 2}, run.root, jobs=1)
+    path = run.checkpoint_path(run.trainings()[0])
+    assert path in {file.path for file in unused(other)}
+    with alone(path, "training"):
+        assert path not in {file.path for file in unused(other)}
+    assert path in {file.path for file in unused(other)}
+
+
+def test_the_command_lists_first_and_removes_what_it_is_told(run, capsys, monkeypatch):
+    """Of an earlier version at once; what other settings made only when that is said."""
     arguments = ["clean", "--profile", "demo", "--out", str(run.root), *as_options(SMALL)]
-    assert main(arguments) == 0 and old.exists()
-    assert "unused: 1 files" in capsys.readouterr().out
-    assert main([*arguments, "--remove"]) == 0 and not old.exists()
-    assert "removed: 1 files" in capsys.readouterr().out
     assert main(arguments) == 0
     assert "nothing unused" in capsys.readouterr().out
+    other = [word.replace("epochs=1", "epochs=2") for word in arguments]
+    files = {p for p in run.root.rglob("*") if p.is_file()}
+    assert main([*other, "--remove"]) == 0
+    said = capsys.readouterr().out
+    assert "other settings" in said and "removed: 0 files" in said
+    assert {p for p in run.root.rglob("*") if p.is_file()} == files
+    monkeypatch.setitem(keys.NUMERICS, "detection", keys.NUMERICS["detection"] + 1)
+    assert main([*arguments, "--remove"]) == 0
+    assert "removed: 1 files" in capsys.readouterr().out
+    assert not list(run.root.glob("records/detection-*"))
+    assert main([*other, "--remove", "--other-settings"]) == 0
+    assert not list(run.root.glob("records/*")) and not list(run.root.glob("checkpoints/*"))
 
 
 def test_a_folder_that_holds_no_run_is_named(tmp_path, capsys):

@@ -51,7 +51,7 @@ def test_workers_know_it_and_records_say_it(tmp_path):
     settings = SMALL | {"plugins": (str(EXAMPLE),), "defences": ("natural", *plugin.defences)}
     run = open_run("demo", settings, tmp_path, jobs=2)
     natural, mine = run.records("train", run.trainings(), say=silent)
-    assert natural["plugin"] is None and mine["plugin"] == plugin.sha256
+    assert natural.plugin is None and mine.plugin == plugin.sha256
     assert (tmp_path / "plugins" / f"{plugin.sha256[:10]}-{EXAMPLE.name}").is_file()
 
 
@@ -69,7 +69,13 @@ def test_the_source_is_part_of_the_key(tmp_path):
     path.write_text(path.read_text() + "# changed\n")
     second = keys()
     assert {name for name in first if first[name] != second[name]} == set(first) - {
-        "natural", "standard", "l2_at", "trades", "mart", "lbgat", "ldat"
+        "natural",
+        "standard",
+        "l2_at",
+        "trades",
+        "mart",
+        "lbgat",
+        "ldat",
     }
 
 
@@ -81,7 +87,7 @@ def test_the_source_is_part_of_the_key(tmp_path):
         ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError"),
         ("def broken(:\n", "SyntaxError"),
         ("raise SystemExit(0)\n", "line 1: SystemExit"),
-        (EXAMPLE.read_text().replace("\"smoothed\"", "\"ldat\"") if EXAMPLE.is_file() else "", "ldat"),
+        (EXAMPLE.read_text().replace('"label_smoothing"', '"ldat"'), "there is another defence"),
     ],
     ids=["missing", "nothing", "import", "syntax", "exit", "clash"],
 )
@@ -92,6 +98,66 @@ def test_what_does_not_load_is_one_line(tmp_path, text, says):
     assert "\n" not in str(found.value) and str(path) in str(found.value)
     # Nothing of it stays behind.
     open_run("demo", {}, tmp_path)
+
+
+LOSS = EXAMPLE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return loss, {", "return loss  # {"),
+        ("label_smoothing=self.smoothing)", "label_smoothing=self.smoothing, reduction='none')"),
+        ("return loss, {", "return loss.detach(), {"),
+        ("accuracy(logits, y)}", "logits}"),
+        ("F.cross_entropy", "F.cross_entropies"),
+    ],
+    ids=["no parts", "vector", "detached", "parts", "name"],
+)
+def test_a_loss_that_cannot_be_minimised_is_named_at_loading(tmp_path, old, new):
+    text = LOSS.replace(old, new)
+    assert text != LOSS
+    with pytest.raises(UserError, match="defence label_smoothing: loss must return a scalar"):
+        plugins.load([written(tmp_path, text)])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("def __init__(self, config)", "def __init__(self)"),
+        ("nn.Flatten(), ", ""),
+        ("self.feature_dim = config.feature_dim or 4 * width", "self.feature_dim = 5"),
+    ],
+    ids=["signature", "shape", "width"],
+)
+def test_a_network_that_does_not_fit_is_named_at_loading(tmp_path, old, new):
+    text = NETWORK.read_text().replace(old, new)
+    text = (
+        text.replace("nn.Linear(4 * width, self.feature_dim)", "nn.Linear(4 * width, 7)")
+        if ("= 5" in new)
+        else text
+    )
+    with pytest.raises(UserError, match="tiny_cnn"):
+        plugins.load([written(tmp_path, text)])
+
+
+def test_one_file_under_two_names_is_one(tmp_path):
+    copy = written(tmp_path, LOSS)
+    assert len(plugins.load([EXAMPLE, copy, tmp_path / "." / "mine.py"])) == 1
+    run = open_run("demo", SMALL | {"plugins": (str(EXAMPLE), str(copy))}, tmp_path)
+    assert run.profile.defences.count("label_smoothing") == 1
+
+
+def test_a_file_that_was_edited_is_loaded_anew(tmp_path):
+    path = written(tmp_path, LOSS)
+    (first,) = plugins.load([path])
+    written(tmp_path, LOSS.replace("smoothing: float = 0.1", "smoothing: float = 0.2"))
+    (second,) = plugins.load([path])
+    assert first.sha256 != second.sha256
+    run = open_run("demo", SMALL | {"plugins": (str(path),)}, tmp_path / "run")
+    training = run.training("label_smoothing")
+    assert training.config.defence.smoothing == 0.2
+    assert plugins.source_of(training.config) == second.sha256
 
 
 @pytest.mark.slow

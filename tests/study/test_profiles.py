@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 
 from ldatlib.errors import UserError
-from ldatlib.study.profiles import PROFILES, Profile, load_profile, parse_assignments, parse_value
+from ldatlib.study.profiles import PROFILES, load_profile
+from ldatlib.study.settings import Profile, parse_assignments, parse_value
 
 SETTABLE = [field.name for field in fields(Profile) if field.name not in ("name", "title")]
 
@@ -41,7 +42,7 @@ def test_nothing_to_override():
         ("eps_linf", "8/255", 8 / 255),
         ("eps_linf", "0.03", 0.03),
         ("eps_linf", "3e-2", 0.03),
-        ("eps_linf", 0, 0.0),
+        ("beta", 0, 0.0),
         ("lr", "1", 1.0),
         ("dataset", "digits", "digits"),
         ("data_title", "My pets", "My pets"),
@@ -51,6 +52,15 @@ def test_nothing_to_override():
         ("image_size", None, None),
         ("test_size", "", None),
         ("data_root", None, None),
+        ("flip", "no", False),
+        ("flip", "Yes", True),
+        ("flip", "false", False),
+        ("flip", " true ", True),
+        ("flip", "0", False),
+        ("flip", 1, True),
+        ("flip", False, False),
+        ("flip", "", None),
+        ("flip", None, None),
         ("defences", "ldat", ("ldat",)),
         ("defences", "ldat, trades", ("ldat", "trades")),
         ("defences", ["ldat", "trades"], ("ldat", "trades")),
@@ -87,6 +97,10 @@ def test_other_fields_stay():
         ("epochs", float("inf"), "epochs must be a whole number, not inf"),
         ("epochs", "0", "epochs must lie between 1 and 10000, not 0"),
         ("epochs", -3, "epochs must lie between 1 and 10000, not -3"),
+        ("flip", "maybe", "flip must be yes or no, not 'maybe'"),
+        ("flip", 2, "flip must be yes or no, not 2"),
+        ("flip", "yes,no", "flip must be yes or no, not 'yes,no'"),
+        ("flip", [True], r"flip must be yes or no, not \[True\]"),
         ("lr", "fast", "lr must be a number, not 'fast'"),
         ("lr", "1/0", "lr must be a number, not '1/0'"),
         ("lr", "nan", "lr must be a number, not 'nan'"),
@@ -97,7 +111,7 @@ def test_other_fields_stay():
         ("lr", False, "lr must be a number, not False"),
         ("lr", [0.1], r"lr must be a number, not \[0.1\]"),
         ("lr", "0", "lr must lie between 1e-08 and 100, not 0"),
-        ("eps_linf", "256/255", "eps_linf must lie between 0 and 1, not 256/255"),
+        ("eps_linf", "256/255", "eps_linf must lie between 1e-06 and 1, not 256/255"),
         ("beta", "1.01", "beta must lie between 0 and 1"),
         ("image_size", "3", "image_size must lie between 8 and 512, not 3"),
         (
@@ -140,7 +154,7 @@ def test_unknown_profile_lists_the_known():
 
 
 def test_folder_needs_its_path():
-    with pytest.raises(UserError, match="profile folder needs a folder.*data_root"):
+    with pytest.raises(UserError, match="profile folder needs its data.*data_root"):
         load_profile("folder")
     with pytest.raises(UserError, match="data_root"):
         load_profile("demo", {"dataset": "folder"})

@@ -7,10 +7,12 @@ import torch
 from tiny import TINY, silent
 
 from ldatlib import open_run
-from ldatlib.data.dataset import DESCRIPTION, load_dataset
+from ldatlib.data import DESCRIPTION, load_dataset
 from ldatlib.errors import MissingDataError, UserError
 from ldatlib.files import exists
 from ldatlib.study import published
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = {**TINY, "defences": ("standard", "ldat"), "storage": "half"}
 
@@ -68,7 +70,7 @@ def test_there_are_no_images_to_compute_with(opened):
     with pytest.raises(MissingDataError, match="not at hand"):
         opened.dataset.split("test")
     with pytest.raises(MissingDataError, match="not at hand"):
-        opened.train([opened.training("ldat", seed=7)], silent)
+        opened.records("train", [opened.training("ldat", seed=7)], silent)
     with pytest.raises(MissingDataError, match="not at hand"):
         opened.plane_dataset.split("test")
 

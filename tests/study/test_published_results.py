@@ -10,9 +10,12 @@ from tiny import PROJECT
 from ldatlib import load_model, open_run
 from ldatlib.defences import CHOSEN
 from ldatlib.files import read_json
-from ldatlib.report import likelihood_model as regularizer
+from ldatlib.report import tables
 from ldatlib.study.profiles import RESULTS
+from ldatlib.study.records import read
 from ldatlib.study.trainings import LIKELIHOOD_SWITCHES
+
+pytestmark = pytest.mark.slow
 
 FOLDER = RESULTS / "cifar10-small"
 RECORDS = sorted((FOLDER / "records").glob("*.json"))
@@ -32,16 +35,16 @@ def test_there_are_records():
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_a_record_says_where_it_comes_from(path):
-    record = read_json(path)
+    record = read(path)
     data = read_json(FOLDER / "data.json")
-    assert record["dataset"] == "CIFAR-10 (JPEG copy)" == data["title"]
-    assert record["fingerprint"] == data["fingerprint"]
-    assert record["seconds"] > 0 and record["key"] in path.name
-    source = record["provenance"]
-    assert source["revision"] and source["device"] and source["libraries"]["torch"]
-    assert record.get("ok", True)
-    if record["kind"] == "train":
-        assert len(path.with_suffix(".jsonl").read_text().splitlines()) == record["last"]["epoch"]
+    assert record.dataset == "CIFAR-10 (JPEG copy)" == data["title"]
+    assert record.fingerprint == data["fingerprint"]
+    assert record.seconds > 0 and record.key in path.name
+    source = record.provenance
+    assert source.revision and source.device and source.libraries["torch"]
+    assert getattr(record, "ok", True)
+    if record.kind == "train":
+        assert len(path.with_suffix(".jsonl").read_text().splitlines()) == record.last["epoch"]
 
 
 def test_all_of_table_1_is_there(run):
@@ -52,8 +55,8 @@ def test_all_of_table_1_is_there(run):
     }
     keys = {attack.key for attack in run.table1_attacks()}
     for record in run.records("whitebox", trainings):
-        assert set(record["attacks"]) == keys
-        assert record["clean_accuracy"]["count"] == run.profile.eval_images
+        assert set(record.attacks) == keys
+        assert record.clean_accuracy.count == run.profile.eval_images
 
 
 def test_weights_are_small_and_load(run):
@@ -73,15 +76,16 @@ def test_saved_attacks_fool_the_published_weights(run):
         saved, model = run.adversarial(training), run.model(training)
         with torch.no_grad():
             right = (model(saved["x"]).argmax(1) == saved["y"]).tolist()
-        recorded = [bit == "1" for bit in record["clean_right"][: len(right)]]
+        recorded = [bit == "1" for bit in record.clean_right[: len(right)]]
         # The images are float16 here; an image on the boundary may change sides.
         assert sum(a != b for a, b in zip(right, recorded, strict=True)) <= 1
 
 
 def test_the_default_for_new_users_is_what_validation_chose(run):
     trainings = run.likelihood_trainings()
-    found = [kind(list(trainings.values())) for kind in (run.train, run.validation, run.basic)]
-    best = regularizer.best_by_validation(regularizer.study(list(trainings), *found))
+    kinds = ("train", "validation", "basic")
+    found = [run.records(kind, list(trainings.values())) for kind in kinds]
+    best = tables.best_by_validation(tables.likelihood_study(list(trainings), *found))
     assert LIKELIHOOD_SWITCHES[best] == CHOSEN
 
 

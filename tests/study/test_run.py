@@ -9,6 +9,8 @@ from ldatlib.study import keys, schedule
 from ldatlib.study.kinds import operations, white_box
 from ldatlib.study.run import open_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -79,15 +81,15 @@ def test_seeds_and_switches_are_trainings_of_their_own(finished):
 
 def test_records_carry_their_provenance(finished):
     record = finished.records("whitebox", finished.trainings(), say=silent)[1]
-    source = record["provenance"]
-    assert source["libraries"]["torch"] == torch.__version__.partition("+")[0]
-    assert source["device"] and source["python"]
-    assert record["fingerprint"] == finished.dataset.fingerprint
-    assert record["dataset"] == "scikit-learn digits (8x8)"
-    assert record["config"]["defence"]["name"] == "ldat" and record["config"]["seed"] == 0
-    assert record["settings"]["images"] == 20 and record["ok"]
-    rescored = [c for c in record["self_checks"] if "re-score" in c["name"]]
-    assert len(rescored) == len(record["attacks"]) == 10
+    source = record.provenance
+    assert source.libraries["torch"] == torch.__version__.partition("+")[0]
+    assert source.device and source.python
+    assert record.fingerprint == finished.dataset.fingerprint
+    assert record.dataset == "scikit-learn digits (8x8)"
+    assert record.config["defence"]["name"] == "ldat" and record.config["seed"] == 0
+    assert record.settings["images"] == 20 and record.ok
+    rescored = [c for c in record.self_checks if "re-score" in c.name]
+    assert len(rescored) == len(record.attacks) == 10
 
 
 def test_a_saved_image_that_was_tampered_with_fails_its_check(finished, monkeypatch):
@@ -113,7 +115,7 @@ def test_models_come_back_as_they_were_trained(finished):
     with torch.no_grad():
         right = (model(x).argmax(1) == y).float().mean().item()
     record = finished.records("train", [training], say=silent)[0]
-    assert right == pytest.approx(record["last"]["val_clean_accuracy"])
+    assert right == pytest.approx(record.last["val_clean_accuracy"])
 
 
 def test_side_by_side_gives_the_same_as_one_after_the_other(finished, tmp_path):
@@ -126,7 +128,7 @@ def test_side_by_side_gives_the_same_as_one_after_the_other(finished, tmp_path):
             finished.records("train", finished.trainings(), say=silent),
             strict=True,
         ):
-            mine, theirs = ({**r["last"], "seconds": 0} for r in (mine, theirs))
+            mine, theirs = ({**r.last, "seconds": 0} for r in (mine, theirs))
             assert mine == pytest.approx(theirs, rel=1e-4)
     finally:
         torch.set_num_threads(threads)
@@ -179,8 +181,8 @@ def test_a_folder_is_a_profile(tmp_path):
     }
     run = open_run("folder", overrides, tmp_path / "out", jobs=1)
     record = run.records("whitebox", [run.training("standard")], say=silent)[0]
-    assert record["dataset"] == "pictures" and record["clean_accuracy"]["count"] == 8
-    assert record["attacks"]["linf_apgd"]["settings"]["loss"] == "ce"  # two classes
+    assert record.dataset == "pictures" and record.clean_accuracy.count == 8
+    assert record.attacks["linf_apgd"].settings.loss == "ce"  # two classes
 
 
 def test_lost_weights_are_trained_again(finished, tmp_path):
@@ -190,9 +192,7 @@ def test_lost_weights_are_trained_again(finished, tmp_path):
     run.checkpoint_path(training).unlink()
     assert not run.jobs_of("train", [training])[0].done
     again = run.records("train", [training], say=silent)[0]
-    assert (
-        run.checkpoint_path(training).is_file() and again["last"]["loss"] == first["last"]["loss"]
-    )
+    assert run.checkpoint_path(training).is_file() and again.last["loss"] == first.last["loss"]
 
 
 def test_bad_input_is_named(tmp_path):

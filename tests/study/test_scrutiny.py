@@ -1,6 +1,5 @@
 """Notebook 09's jobs from end to end, its tables, and models in other people's tools."""
 
-import json
 import sys
 
 import pytest
@@ -11,14 +10,14 @@ from torch import nn
 from ldatlib import load_model
 from ldatlib.evaluation import autoattack
 from ldatlib.evaluation.robustness import from_bits, predict, share
-from ldatlib.files import read_json, write_json
-from ldatlib.report import claims, tables_scrutiny
-from ldatlib.report import summary as report
-from ldatlib.report.figures_scrutiny import adaptive as adaptive_figure
-from ldatlib.report.figures_scrutiny import growing_eps, scrutiny, surfaces
+from ldatlib.files import load_tensors, read_json, write_json
+from ldatlib.report import claims, summary, tables
 from ldatlib.study.kinds import detector
 from ldatlib.study.kinds import scrutiny as scrutiny_kinds
+from ldatlib.study.records import Scored, content, read
 from ldatlib.study.run import open_run
+
+pytestmark = pytest.mark.slow
 
 NORMS = ("linf", "l2")
 TINY_SCRUTINY = TINY | {
@@ -51,7 +50,7 @@ def records(run):
 
 def others(records):
     pairs = zip(records["masking"], records["adaptive"], strict=True)
-    return {mask["defence"]: [mask, detector] for mask, detector in pairs}
+    return {mask.defence: [mask, detector] for mask, detector in pairs}
 
 
 def test_everything_planned_is_there(run, records):
@@ -62,9 +61,8 @@ def test_everything_planned_is_there(run, records):
         assert job.operations > 0
     for kind in ("autoattack", "masking", "adaptive"):
         for record in records[kind]:
-            assert json.loads(json.dumps(record, allow_nan=False)) == record
-            assert record["ok"] and record["self_checks"] and record["images"] == 10
-            assert set(record["norms"]) == {"linf", "l2"}
+            assert record.ok and record.self_checks and record.images == 10
+            assert set(record.norms) == {"linf", "l2"}
 
 
 def test_a_second_run_computes_nothing(run, monkeypatch):
@@ -75,22 +73,23 @@ def test_a_second_run_computes_nothing(run, monkeypatch):
 def test_saved_images_give_the_recorded_numbers(run, records):
     x, y = run.test_images(10, torch.device("cpu"))
     for training, record in zip(run.trainings(), records["autoattack"], strict=True):
-        for norm, found in record["norms"].items():
-            saved = autoattack.load_tensors(scrutiny_kinds.AUTOATTACK.images_path(run, training, norm))[0]["x_adv"]
+        for norm, found in record.norms.items():
+            path = scrutiny_kinds.AUTOATTACK.images_path(run, training, norm)
+            saved = load_tensors(path)[0]["x_adv"]
             right = predict(run.model(training), saved) == y
-            assert torch.equal(right, from_bits(found["right"]))
-            assert found["robust_accuracy"] == share(right)
+            assert torch.equal(right, from_bits(found.right))
+            assert content(found.robust_accuracy) == share(right)
 
 
 def test_an_interrupted_job_goes_on(run, monkeypatch):
     """The record is gone, the state is not: no attack runs twice."""
     (job,) = run.jobs_of("autoattack", run.trainings()[:1])
-    before = read_json(job.path)
+    before = read(job.path)
     kept = {path: path.read_bytes() for path in (job.path, *job.products)}
     job.path.unlink()
     monkeypatch.setattr(autoattack, "_run", lambda *_: pytest.fail("attacked again"))
     (again,) = run.records("autoattack", run.trainings()[:1], say=silent)
-    assert again["norms"] == before["norms"]
+    assert again.norms == before.norms
     # Forgotten on demand, it must not stand in for the attacks.
     run.forget(job)
     assert not job.path.exists() and not any(path.exists() for path in job.products)
@@ -105,44 +104,32 @@ def test_an_interrupted_job_goes_on(run, monkeypatch):
 
 
 def test_the_worst_case_is_over_everything_image_by_image(records):
-    frame = tables_scrutiny.scrutiny(records["whitebox"], records["autoattack"], others(records))
+    frame = tables.scrutiny(records["whitebox"], records["autoattack"], others(records))
     assert len(frame) == 4
     for index, white in enumerate(records["whitebox"]):
         auto = records["autoattack"][index]
         for norm in ("linf", "l2"):
-            everything = [
-                from_bits(c["right"])[:10] for k, c in white["attacks"].items() if norm in k
-            ]
+            everything = [from_bits(c.right)[:10] for k, c in white.attacks.items() if norm in k]
             listed = torch.stack(everything).all(0)
-            everything.append(from_bits(auto["norms"][norm]["right"]))
-            mask, detector = others(records)[white["defence"]]
-            everything += [from_bits(b) for b in mask["norms"][norm]["right"].values()]
-            for scores in detector["norms"][norm].values():
-                everything += [from_bits(entry["right"]) for entry in scores.values()]
+            everything.append(from_bits(auto.norms[norm].right))
+            mask, detector = others(records)[white.defence]
+            everything += [from_bits(b) for b in mask.norms[norm].right.values()]
+            for scores in detector.norms[norm].values():
+                everything += [from_bits(entry.right) for entry in scores.values()]
             worst = torch.stack(everything).all(0)
-            row = frame[(frame.defence == white["defence"]) & (frame.norm == norm)].iloc[0]
+            row = frame[(frame.defence == white.defence) & (frame.norm == norm)].iloc[0]
             assert row.worst_case == pytest.approx(10 * worst.sum().item())
-            assert row.list_worst_case == pytest.approx(10 * listed.sum().item())
-            assert row.gap == pytest.approx(row.list_worst_case - row.worst_case)
-            assert row.worst_case <= min(row.autoattack, row.list_worst_case)
-            assert row.best >= row.list_worst_case and row.images == 10 and row.ok
+            assert row.table1_worst_case == pytest.approx(10 * listed.sum().item())
+            assert row.gap == pytest.approx(row.table1_worst_case - row.worst_case)
+            assert row.worst_case <= min(row.autoattack, row.table1_worst_case)
+            assert row.strongest >= row.table1_worst_case and row.images == 10 and row.ok
             assert row.worst_case_low <= row.worst_case <= row.worst_case_high
-    reading = tables_scrutiny.scrutiny_for_reading(frame)
-    assert list(reading.columns)[-2:] == ["worst case of everything", "gap"]
-
-
-def test_images_that_an_attack_was_not_shown_count_as_right(records):
-    white = json.loads(json.dumps(records["whitebox"][0]))
-    for column in white["attacks"].values():
-        column["right"] = column["right"][:3]
-    auto = records["autoattack"][0]
-    right = tables_scrutiny.survivors(white, auto, [], "linf")
-    assert right["list"][3:].all() and len(right["list"]) == 10
-    assert torch.equal(right["worst_case"][3:], right["autoattack"][3:])
+    reading = tables.scrutiny_for_reading(frame)
+    assert list(reading.columns)[-2:] == ["worst case of all attacks", "gap"]
 
 
 def test_the_detector_against_both_kinds_of_attack(records):
-    frame = tables_scrutiny.adaptive_rows(records["adaptive"], records["detection"])
+    frame = tables.adaptive_rows(records["adaptive"], records["detection"])
     # Two norms; three thresholds of the posterior, two of LDAT's likelihood.
     assert len(frame) == 2 * (3 + 3 + 2)
     assert (frame.adaptive >= frame.ordinary).all()
@@ -158,84 +145,43 @@ def test_the_detector_against_both_kinds_of_attack(records):
     for row in strict.index:
         ordered = cuts.loc[row].sort_values().index
         assert strict.loc[row][ordered].is_monotonic_decreasing
-    shown = tables_scrutiny.adaptive_for_reading(frame)
+    shown = tables.adaptive_for_reading(frame)
     assert len(shown) == len(frame)
-
-
-def test_one_threshold_by_hand():
-    """Four images; clean all right and accepted; the ordinary attack misses 1, the adaptive 2."""
-
-    def entry(score, right):
-        return {"score": score, "right": right}
-
-    sets = {
-        "val": entry([0.9] * 4, "1111"),
-        "clean": entry([0.9, 0.9, 0.9, 0.4], "1111"),
-        "l2_pgd": entry([0.9, 0.1, 0.9, 0.9], "0011"),
-        "l2_fab": entry([0.2, 0.2, 0.9, 0.9], "0011"),
-    }
-    seen = {"kind": "detection", "scores": {"posterior": {"sets": sets}}}
-    own = {"cut": 0.5, **entry([0.3, 0.8, 0.7, 0.9], "0001")}
-    half = {"value": 0.0, "low": 0.0, "high": 0.0, "count": 4}
-    row = tables_scrutiny._one_threshold(own, seen, "posterior", "l2", half)
-    assert (row["best_ordinary"], row["ordinary"], row["ordinary_all"]) == ("l2_pgd", 25, 25)
-    assert (row["adaptive"], row["union"], row["clean_rejection"]) == (50, 75, 25)
-    # Accepted and right when clean, not missed by the adaptive attack: the first image.
-    assert row["detection_robust"] == 25 and row["consistent"] is False
-    # Rejected and wrong (first), accepted and right (last).
-    assert row["adaptive_defence_success"] == 50 and row["ordinary_defence_success"] == 75
-    # Clean 0.9, 0.9, 0.9, 0.4 against 0.3, 0.8, 0.7: nine pairs won of the first three, one of 0.4.
-    assert row["adaptive_auc"] == pytest.approx(10 / 12)
-
-
-def test_masking_tables(records):
-    rows = tables_scrutiny.masking_rows(records["masking"])
-    assert len(rows) == 2 * 2 * 12 and set(rows.verdict) <= {"alarm", "no alarm", "skipped"}
-    verdicts = tables_scrutiny.masking_verdicts(records["masking"], "l2")
-    assert verdicts.shape == (12, 2)
-
-
-def test_figures_are_drawn(records):
-    frame = tables_scrutiny.scrutiny(records["whitebox"], records["autoattack"], others(records))
-    found = tables_scrutiny.adaptive_rows(records["adaptive"], records["detection"])
-    assert len(scrutiny(frame).axes) == 2
-    assert len(adaptive_figure(found).axes) == 6
-    assert len(surfaces(records["masking"], "l2").axes) == 3
-    assert len(growing_eps(records["masking"], "linf").axes[0].lines) == 2
 
 
 def test_a_failed_check_turns_record_table_and_report_red(run, records):
     (job,) = run.jobs_of("adaptive", run.trainings()[:1])
     good = job.path.read_text()
-    record = read_json(job.path)
-    record["self_checks"][0]["passed"], record["ok"] = False, False
+    found = read_json(job.path)
+    found["self_checks"][0]["passed"], found["ok"] = False, False
     try:
-        write_json(job.path, record)
-        failed = report.self_checks(run)
-        assert failed.check.tolist() == [record["self_checks"][0]["name"]]
-        red = {record["defence"]: [record]}
-        frame = tables_scrutiny.scrutiny(records["whitebox"][:1], records["autoattack"][:1], red)
-        shown = tables_scrutiny.scrutiny_for_reading(frame)
+        write_json(job.path, found)
+        record = read(job.path)
+        failed = summary.self_checks(run)
+        assert failed.check.tolist() == [record.self_checks[0].name]
+        red = {record.defence: [record]}
+        frame = tables.scrutiny(records["whitebox"][:1], records["autoattack"][:1], red)
+        shown = tables.scrutiny_for_reading(frame)
         assert shown.index[0][0].endswith("(SELF-CHECK FAILED)")
     finally:
         job.path.write_text(good)
-    assert report.self_checks(run).empty
+    assert summary.self_checks(run).empty
 
 
 def test_report_and_claims_use_what_there_is(run, tmp_path):
-    shown = report.scrutiny(run)
+    shown = summary.scrutiny(run)
     assert len(shown) == 3 and all(len(frame) for frame in shown.values())
     alarms = shown["Alarms for gradient masking"]
     assert alarms.shape == (4, 3) and set(alarms.tests) == {12}
-    assert report.scrutiny(open_run("demo", TINY_SCRUTINY, tmp_path)) == {}
+    assert summary.scrutiny(open_run("demo", TINY_SCRUTINY, tmp_path)) == {}
     table = claims.claims(run).set_index("the paper says")["seen here"]
     assert "linf: LDAT" in table["the same, AutoAttack and notebook 09 included"]
     helps = table["the threshold helps (against an attack that knows it)"]
-    assert "l2: wrong without a threshold" in helps and "best ordinary attack" in helps
+    assert "l2: wrong without a threshold" in helps and "strongest ordinary attack" in helps
 
 
 def test_an_attack_on_the_detector_that_falls_behind_is_a_failed_check():
-    sets = {"linf_pgd": {"score": [0.9, 0.9], "right": "00"}, "l2_pgd": {"score": [], "right": ""}}
+    sets = {"linf_pgd": Scored(score=[0.9, 0.9], right="00"), "l2_pgd": Scored(score=[], right="")}
     weak, strong = {"score": [0.9, 0.1], "right": "00"}, {"score": [0.9, 0.9], "right": "00"}
     assert not detector._at_least_ordinary(weak, 0.5, sets, "linf", 2, "key")["passed"]
     assert detector._at_least_ordinary(strong, 0.5, sets, "linf", 2, "key")["passed"]

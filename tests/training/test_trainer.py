@@ -17,15 +17,19 @@ from torch import nn
 
 from ldatlib import files
 from ldatlib.attacks import l2_norm, pgd
-from ldatlib.data.dataset import load_dataset
-from ldatlib.defences import LBGAT, Standard, defence_names, ldat, make_defence
+from ldatlib.data import load_dataset
+from ldatlib.defences import LBGAT, LDAT, Standard, defence_names, ldat, make_defence
 from ldatlib.errors import Busy, OutOfTime, UserError
 from ldatlib.execution import place
 from ldatlib.files import load_tensors, save_tensors
 from ldatlib.models import Classifier, NetworkConfig, PreActResNet, build_network
-from ldatlib.training import trainer
+from ldatlib.training import state as training_state
+from ldatlib.training import trainer, validation
 from ldatlib.training.checkpoint import load_model
-from ldatlib.training.trainer import TrainConfig, train
+from ldatlib.training.config import Storage, TrainConfig
+from ldatlib.training.trainer import train
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +189,24 @@ def test_loss_gets_the_finalised_images_and_lambda_of_the_epoch(digits, tmp_path
     assert all(line["attack_norm"] > line["perturbation_norm"] > 0.1 for line in log)
 
 
+@pytest.mark.parametrize("schedule", ["grow", "grow_by_step"])
+def test_lambda_may_grow_by_the_step(schedule, digits, tmp_path, monkeypatch):
+    """Nine steps in three epochs: Eq. 12 has three values, the finer growth nine."""
+    seen, loss = [], LDAT.loss
+
+    def spy(self, *arguments, progress, **options):
+        seen.append(progress)
+        return loss(self, *arguments, progress=progress, **options)
+
+    monkeypatch.setattr(LDAT, "loss", spy)
+    settings = config("ldat", switches={"lambda_schedule": schedule})
+    log = run(settings, digits, tmp_path).log
+    epochs = [1 / 3] * 3 + [2 / 3] * 3 + [1.0] * 3
+    steps = [step / 9 for step in range(1, 10)]
+    assert seen == pytest.approx(steps if schedule == "grow_by_step" else epochs)
+    assert [line["lambda"] for line in log] == pytest.approx([1 / 3, 2 / 3, 1.0])
+
+
 def test_means_of_the_log_weigh_every_image_alike(digits, tmp_path):
     """The last batch is smaller; a learning rate near zero keeps the network still."""
     settings = config("natural", epochs=1, batch_size=80, padding=0, lr=1e-12, network=None)
@@ -221,17 +243,17 @@ def test_statistics_of_features():
     """Two classes on a line: at -1, -3 and 4, 6, with centroids at -2 and 7."""
     features = torch.tensor([[-1.0, 0], [4, 0], [-3, 0], [6, 0]])
     y, means = torch.tensor([0, 2, 0, 2]), torch.tensor([[-2.0, 0], [0, 0], [7, 0]])
-    found = trainer.feature_statistics(features, y, means)
+    found = validation.feature_statistics(features, y, means)
     assert found["val_feature_norm"] == pytest.approx(3.5)
     assert found["val_within_class"] == pytest.approx(1)
     assert found["val_between_classes"] == pytest.approx(7)
     assert found["val_own_centroid"] == pytest.approx((1 + 9 + 1 + 1) / 4 / 2)
-    assert "val_own_centroid" not in trainer.feature_statistics(features, y, None)
+    assert "val_own_centroid" not in validation.feature_statistics(features, y, None)
 
 
 def test_robust_means_right_before_and_after(digits, tmp_path, monkeypatch):
     """An attack may put a wrong image right; that does not count."""
-    monkeypatch.setattr(trainer, "pgd", lambda model, x, y, **options: x.roll(1, 0))
+    monkeypatch.setattr(validation, "pgd", lambda model, x, y, **options: x.roll(1, 0))
     settings = config("natural", epochs=1, val_limit=32)
     result = run(settings, digits, tmp_path)
     model = place(load_model(result.last), "cpu")
@@ -457,7 +479,7 @@ def test_killed_at_any_write_it_ends_with_the_same_bits(name, digits, tmp_path, 
         if counts["left"] == 0:
             raise Interrupted
 
-    for module in (files, trainer):
+    for module in (files, training_state):
         monkeypatch.setattr(module, "write_bytes", failing)
     number, finished = 0, False
     while not finished:
@@ -507,7 +529,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(digits, tmp_path, m
 def test_half_precision_shards_are_what_is_loaded(digits, tmp_path):
     settings = config("ldat", epochs=1)
     full = run(settings, digits, tmp_path / "full")
-    storage = trainer.Storage(half=True, shard_bytes=400)
+    storage = Storage(half=True, shard_bytes=400)
     half = run(settings, digits, tmp_path / "half", storage=storage)
     assert not half.last.exists() and list(half.last.parent.glob("net-*-of-*.safetensors"))
     rounded, exact = load_model(half.last), load_model(full.last)
@@ -521,17 +543,17 @@ def test_half_precision_shards_are_what_is_loaded(digits, tmp_path):
 
 def test_bfloat16_is_for_training_alone(digits, tmp_path, monkeypatch):
     seen = []
-    validate = trainer._Run._validate_in_float32
+    attack = validation.pgd
 
-    def watched(self):
-        seen.append(self.evaluated.precision)
-        return validate(self)
+    def watched(model, *arguments, **options):
+        seen.append(model.precision)
+        return attack(model, *arguments, **options)
 
-    monkeypatch.setattr(trainer._Run, "_validate_in_float32", watched)
+    monkeypatch.setattr(validation, "pgd", watched)
     settings = config("ldat", epochs=1)
     exact = run(settings, digits, tmp_path / "exact")
     rough = run(replace(settings, precision="bfloat16"), digits, tmp_path / "rough")
-    assert seen == ["float32", "float32"]
+    assert seen == ["float32"] * 4  # two batches each
     assert rough.execution["precision"] == "bfloat16" and exact.execution["precision"] == "float32"
     assert bits(rough.last) != bits(exact.last)
     # The same training but for rounding to 8 bits.
@@ -880,3 +902,18 @@ def test_numbers_out_of_range(name, values):
     for value in values:
         with pytest.raises(UserError, match=f"{name} must .*{value}"):
             config(**{name: value})
+
+
+def test_a_name_is_no_defence():
+    with pytest.raises(UserError, match="one that make_defence made, not 'ldat'"):
+        TrainConfig("ldat", None, epochs=1)
+
+
+@pytest.mark.parametrize("name", defence_names())
+def test_a_configuration_is_json_with_everything_in_it(name):
+    settings = config(name)
+    content = settings.as_dict()
+    assert json.loads(json.dumps(content)) == content
+    assert content["defence"] == settings.defence.as_dict()
+    assert content["network"]["head"] == settings.defence.head
+    assert config(name, network=None).as_dict()["network"] is None

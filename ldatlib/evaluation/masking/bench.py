@@ -139,9 +139,13 @@ class Bench:
     def check_nothing(self) -> None:
         """A budget of 0 gives the clean accuracy."""
         left = self.leaves(self.library(Attack("pgd", self.norm, 0.0, 1)), eps=0.0)
-        check = {"name": f"{self.norm}: a budget of 0 gives the clean accuracy"}
-        check |= {"passed": torch.equal(left, self.clean), "value": float(left.float().mean())}
-        self.checks.append(check)
+        self.checks.append(
+            {
+                "name": f"{self.norm}: a budget of 0 gives the clean accuracy",
+                "passed": torch.equal(left, self.clean),
+                "value": float(left.float().mean()),
+            }
+        )
 
     def starts(self) -> Tensor:
         generator = torch.Generator(self.x.device).manual_seed(self.effort.seed)

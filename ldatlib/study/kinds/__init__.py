@@ -1,7 +1,8 @@
 """The kinds of results that a run computes, one room a subject. ``KINDS`` has them by name."""
 
+from ldatlib.study.kinds.adaptive import ADAPTIVE
 from ldatlib.study.kinds.base import Kind
-from ldatlib.study.kinds.detector import ADAPTIVE, DETECTION
+from ldatlib.study.kinds.detector import DETECTION
 from ldatlib.study.kinds.features import FEATURES
 from ldatlib.study.kinds.scrutiny import AUTOATTACK, MASKING
 from ldatlib.study.kinds.search import SEARCH

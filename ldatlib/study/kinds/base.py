@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from ldatlib.files import read_json
-from ldatlib.study import keys, plugins
+from ldatlib.errors import UserError
+from ldatlib.study import keys, plugins, records
+from ldatlib.study.records import Record
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace
 
@@ -30,11 +31,11 @@ class Kind(ABC):
         """The body of the record, ready for JSON. Raises ``OutOfTime`` at the deadline."""
 
     @abstractmethod
-    def line(self, record, training: Training) -> str:
+    def line(self, record: Any, training: Training) -> str:
         """One line that announces a finished record."""
 
     @abstractmethod
-    def settings(self, ws: Workspace) -> dict:
+    def settings(self, ws: Workspace, training: Training) -> dict:
         """Everything but the training and the data that decides the numbers.
 
         In a key an entry that is None is left out, and a dataclass counts by what differs from
@@ -72,7 +73,7 @@ class Kind(ABC):
                 "kind": self.name,
                 "numerics": keys.NUMERICS[self.name],
                 "training": ws.training_key(training),
-                "settings": self.settings(ws),
+                "settings": self.settings(ws, training),
                 "reads": {kind.name: kind.key(ws, training) for kind in self.reads},
             }
         )
@@ -81,9 +82,18 @@ class Kind(ABC):
         """Where the record is."""
         return ws.file("records", self.name, training.label, self.key(ws, training))
 
-    def read(self, ws: Workspace, training: Training) -> dict:
-        """The record. Raises ``UserError`` where it is missing, cut, altered or foreign."""
-        return read_json(self.path(ws, training))
+    def read(self, ws: Workspace, training: Training) -> Any:
+        """The record, of this kind's structure in ``records.RECORDS``.
+
+        Raises ``UserError`` where it is missing, cut, altered, foreign or of an older shape.
+        """
+        path, shape = self.path(ws, training), records.RECORDS[self.name]
+        record: Record = records.read(path, shape)
+        if record.key != self.key(ws, training):
+            raise UserError(
+                f"the record {path} is of the key {record.key}; delete it, or rename it"
+            )
+        return record
 
     def header(self, ws: Workspace, training: Training) -> dict:
         """What every record begins with."""
@@ -101,5 +111,5 @@ class Kind(ABC):
             "dataset": ws.dataset.title,
             "fingerprint": ws.view(training).fingerprint,
             "config": keys.full(training.config),
-            "settings": keys.full(self.settings(ws)),
+            "settings": keys.full(self.settings(ws, training)),
         }

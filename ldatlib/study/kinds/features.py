@@ -28,9 +28,9 @@ class Features(Kind):
         }
 
     def line(self, record, training):
-        return f"measured the features of {record['images']} images of {training.label}"
+        return f"measured the features of {record.images} images of {training.label}"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {
             "attack": FEATURE_ATTACK,
             "images": ws.profile.tsne_images,

@@ -85,14 +85,14 @@ class AutoAttack(Kind):
         }
 
     def line(self, record, training):
-        norms = record["norms"]
-        left = ", ".join(f"{n} {r['robust_accuracy']['value']:.1%}" for n, r in norms.items())
+        norms = record.norms
+        left = ", ".join(f"{n} {r.robust_accuracy.value:.1%}" for n, r in norms.items())
         return (
-            f"AutoAttack on {training.label} leaves {left} in {record['seconds']:.0f} s"
+            f"AutoAttack on {training.label} leaves {left} in {record.seconds:.0f} s"
             f"{verdict(record)}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {
             "eps": _eps(ws.profile),
             "attacks": list(autoattack.STANDARD),
@@ -134,9 +134,9 @@ def siblings(ws: Workspace, training: Training) -> list[Training]:
     Of every other defence one network, of the same defence every other seed, and the PGD-AT
     surrogate, whose seed is its own.
     """
-    others = [a for a in ws.trainings() if a.label != training.label]
-    chosen = [a for a in others if a.name == training.name or a.config.seed == 0]
-    return chosen + [ws.surrogates()[1]]
+    others = [other for other in ws.trainings() if other.label != training.label]
+    attackers = [t for t in others if t.name == training.name or t.config.seed == 0]
+    return [*attackers, ws.surrogates()[1]]
 
 
 class Masking(Kind):
@@ -153,8 +153,8 @@ class Masking(Kind):
         networks = {a.label: ws.model(a) for a in siblings(ws, training)}
         norms = {}
         for norm, eps in _eps(ws.profile).items():
-            columns = [c for k, c in reported["attacks"].items() if k.startswith(norm)]
-            right = torch.stack([from_bits(column["right"]) for column in columns]).all(0)
+            columns = [c for k, c in reported.attacks.items() if k.startswith(norm)]
+            right = torch.stack([from_bits(column.right) for column in columns]).all(0)
             x_seen, y_seen, right = x[: len(right)], y[: len(right)], right[: len(x)]
             norms[norm] = examine(
                 model,
@@ -169,24 +169,25 @@ class Masking(Kind):
         checks = [check for record in norms.values() for check in record.pop("self_checks")]
         return {
             "norms": norms,
-            "images": min(len(x), len(from_bits(reported["clean_right"]))),
+            "images": min(len(x), len(from_bits(reported.clean_right))),
             "self_checks": checks,
             "ok": all(check["passed"] for check in checks),
         }
 
     def line(self, record, training):
-        alarms = {norm: found["alarms"] for norm, found in record["norms"].items()}
+        alarms = {norm: found.alarms for norm, found in record.norms.items()}
         said = "; ".join(f"{n}: {', '.join(names) or 'no alarm'}" for n, names in alarms.items())
-        return f"tested {training.label} for masking, {said}, in {record['seconds']:.0f} s"
+        return f"tested {training.label} for masking, {said}, in {record.seconds:.0f} s"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         effort = _effort(ws.profile)
-        attackers = [*ws.trainings(), ws.surrogates()[1]]
         return {
             "eps": _eps(ws.profile),
             "images": ws.profile.scrutiny_images,
             "effort": [effort.steps, effort.restarts, effort.queries, effort.batch_size],
-            "siblings": {a.label: ws.training_key(a) for a in attackers},
+            "siblings": {
+                sibling.label: ws.training_key(sibling) for sibling in siblings(ws, training)
+            },
         }
 
     def operations(self, ws, training):

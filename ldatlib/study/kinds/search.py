@@ -22,12 +22,12 @@ class Search(Kind):
     def compute(self, ws, training, device):
         p, model = ws.profile, ws.model(training)
         x, y = ws.test_images(p.eval_images, device)
-        table1 = WHITE_BOX.read(ws, training)["attacks"]
+        table1 = WHITE_BOX.read(ws, training).attacks
         partial = ws.partial(self.path(ws, training))
         norms, tensors, checks = {}, {}, []
         for attack in searches_of(p):
             columns = [c for key, c in table1.items() if key.startswith(attack.norm)]
-            right = torch.stack([from_bits(column["right"]) for column in columns]).all(0)
+            right = torch.stack([from_bits(column.right) for column in columns]).all(0)
             reported, rows = share(right), right.nonzero().squeeze(1)
             # What has fallen is not shown to a dearer attack; nothing may be left.
             column, fallen = {"restarts": [0] * attack.restarts, "converged": True}, rows[:0]
@@ -63,14 +63,14 @@ class Search(Kind):
 
     def line(self, record, training):
         found = ", ".join(
-            f"{norm} {of['reported']['value']:.1%} -> {of['robust_accuracy']['value']:.1%}"
-            + ("" if of["converged"] else " (not converged)")
-            for norm, of in record["norms"].items()
+            f"{norm} {of.reported.value:.1%} -> {of.robust_accuracy.value:.1%}"
+            + ("" if of.converged else " (not converged)")
+            for norm, of in record.norms.items()
         )
-        seconds = f"{record['seconds']:.0f} s"
+        seconds = f"{record.seconds:.0f} s"
         return f"searched {training.label} from larger balls: {found} in {seconds}{verdict(record)}"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p = ws.profile
         return {"attacks": searches_of(p), "images": p.eval_images, "batch_size": p.eval_batch}
 

@@ -35,9 +35,9 @@ class _Sweep(Kind):
         return {"points": points, "ok": all(point["ok"] for point in points)}
 
     def line(self, record, training):
-        return f"swept {training.label} over {self.over} in {record['seconds']:.0f} s"
+        return f"swept {training.label} over {self.over} in {record.seconds:.0f} s"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p = ws.profile
         return {
             "attacks": self.attacks(p),

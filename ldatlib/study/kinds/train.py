@@ -5,7 +5,8 @@ from ldatlib.study.kinds import operations
 from ldatlib.study.kinds.base import Kind
 from ldatlib.training.checkpoint import load_model
 from ldatlib.training.config import Storage
-from ldatlib.training.trainer import state_path, train
+from ldatlib.training.state import state_path
+from ldatlib.training.trainer import train
 
 
 class Train(Kind):
@@ -41,14 +42,14 @@ class Train(Kind):
         }
 
     def line(self, record, training):
-        last = record["last"]
+        last = record.last
         return (
-            f"trained {training.label}: {last['epoch']} epochs in {record['seconds']:.0f} s, "
+            f"trained {training.label}: {last['epoch']} epochs in {record.seconds:.0f} s, "
             f"validation clean {last['val_clean_accuracy']:.1%}, "
             f"PGD {last['val_robust_accuracy']:.1%}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {}
 
     def operations(self, ws, training):

@@ -41,13 +41,14 @@ class Transfer(Kind):
         return {"source_accuracy": robustness.share(clean), "targets": targets}
 
     def line(self, record, training):
-        shown = len(record["targets"])
-        return f"transferred from {training.label} to {shown} networks in {record['seconds']:.0f} s"
+        shown = len(record.targets)
+        return f"transferred from {training.label} to {shown} networks in {record.seconds:.0f} s"
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         return {
             "attacks": transfer_attacks(ws.profile),
             "images": ws.profile.eval_images,
+            "batch_size": ws.profile.eval_batch,
             "targets": {target.label: ws.training_key(target) for target in ws.trainings()},
         }
 

@@ -35,8 +35,8 @@ def searches_of(profile: Profile) -> list[Attack]:
     return [Attack("margin", norm, eps, **effort) for norm, eps in budgets.items()]
 
 
-def verdict(record: dict) -> str:
-    return "" if record["ok"] else " SELF-CHECK FAILED"
+def verdict(record) -> str:
+    return "" if record.ok else " SELF-CHECK FAILED"
 
 
 class WhiteBox(Kind):
@@ -69,14 +69,14 @@ class WhiteBox(Kind):
         return {**result.record, "checkpoint": "last", "adversarial": path.name}
 
     def line(self, record, training):
-        worst = ", ".join(f"{n} {w['value']:.1%}" for n, w in record["worst_case"].items())
-        clean = record["clean_accuracy"]["value"]
+        worst = ", ".join(f"{n} {w.value:.1%}" for n, w in record.worst_case.items())
+        clean = record.clean_accuracy.value
         return (
             f"attacked {training.label}: clean {clean:.1%}, worst case {worst} "
-            f"in {record['seconds']:.0f} s{verdict(record)}"
+            f"in {record.seconds:.0f} s{verdict(record)}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p = ws.profile
         return {
             "attacks": table1_of(p),
@@ -122,15 +122,15 @@ class WorstCase(Kind):
         return {"norms": norms, "ok": all(record["ok"] for record in norms.values())}
 
     def line(self, record, training):
-        norms = record["norms"]
-        left = ", ".join(f"{n} {r['robust_accuracy']['value']:.1%}" for n, r in norms.items())
-        clean = norms[NORMS[0]]["clean_accuracy"]["value"]
+        norms = record.norms
+        left = ", ".join(f"{n} {r.robust_accuracy.value:.1%}" for n, r in norms.items())
+        clean = norms[NORMS[0]].clean_accuracy.value
         return (
             f"worst case of {training.label}: clean {clean:.1%}, {left} in "
-            f"{record['seconds']:.0f} s{verdict(record)}"
+            f"{record.seconds:.0f} s{verdict(record)}"
         )
 
-    def settings(self, ws):
+    def settings(self, ws, training):
         p = ws.profile
         return {"attacks": self.attacks(p), "images": p.eval_images, "batch_size": p.eval_batch}
 
@@ -162,16 +162,19 @@ class Basic(Kind):
 
     def line(self, record, training):
         found = ", ".join(
-            f"{key} {column['robust_accuracy']['value']:.1%}"
-            for key, column in record["attacks"].items()
+            f"{key} {column.robust_accuracy.value:.1%}" for key, column in record.attacks.items()
         )
         return (
-            f"{self.announced} {training.label}: clean {record['clean_accuracy']['value']:.1%}, "
-            f"{found} in {record['seconds']:.0f} s"
+            f"{self.announced} {training.label}: clean {record.clean_accuracy.value:.1%}, "
+            f"{found} in {record.seconds:.0f} s"
         )
 
-    def settings(self, ws):
-        return {"attacks": pgd_of(ws.profile), "images": self.limit(ws)}
+    def settings(self, ws, training):
+        return {
+            "attacks": pgd_of(ws.profile),
+            "images": self.limit(ws),
+            "batch_size": ws.profile.eval_batch,
+        }
 
     def operations(self, ws, training):
         images = self.limit(ws) or ws.profile.val_size

@@ -1,0 +1,48 @@
+"""How tables and figures write things: titles of columns and networks, shares in percent."""
+
+from typing import Any
+
+from ldatlib.evaluation.named_attacks import METHODS
+from ldatlib.report import glossary
+from ldatlib.study.records import Share
+
+NORMS = {"linf": "L-inf", "l2": "L2"}
+NORMS_IN_FIGURES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
+THRESHOLDS = {"paper": "0.6 (paper)", "accept_95": "95% frozen", "accept_99": "99% frozen"}
+NO_THRESHOLD = "no threshold"
+
+
+def column_title(key: str) -> str:
+    """``linf_pgd`` -> ``L-inf PGD``, ``linf`` -> ``L-inf worst case``."""
+    if key == "natural":
+        return glossary.title("natural_accuracy")
+    norm, _, method = key.partition("_")
+    return f"{NORMS[norm]} {METHODS[method].title if method else glossary.title('worst_case')}"
+
+
+def set_title(name: str) -> str:
+    """``linf_pgd`` -> ``L-inf PGD``; the two sets without an attack have names of their own."""
+    own = {"clean": "natural", "val": "natural, validation"}
+    return own.get(name) or column_title(name)
+
+
+def network(defence: str, ok: bool = True, seed: int = 0) -> str:
+    """Title of a defence's network, its seed unless 0, and whether its record is red."""
+    number = f", seed {seed}" if seed else ""
+    return glossary.defence(defence) + number + ("" if ok else " (SELF-CHECK FAILED)")
+
+
+def percent(share: Share) -> str:
+    """``value ± half the 95% interval``, in percent."""
+    return f"{100 * share.value:.1f} ± {50 * (share.high - share.low):.1f}"
+
+
+def columns(name: str, share: Share) -> dict[str, float]:
+    """A share as the three columns ``name``, ``name_low`` and ``name_high``, in percent."""
+    ends = {"": share.value, "_low": share.low, "_high": share.high}
+    return {f"{name}{suffix}": round(100 * value, 2) for suffix, value in ends.items()}
+
+
+def from_columns(row: Any, name: str) -> str:
+    """``value ± half the 95% interval`` of three columns of a row of numbers."""
+    return f"{row[name]:.1f} ± {(row[f'{name}_high'] - row[f'{name}_low']) / 2:.1f}"

@@ -1,0 +1,101 @@
+"""Networks in pairs, methods over seeds, and when a run is of the paper's data and scale."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import record, whitebox
+from scipy.stats import ttest_ind
+
+from ldatlib import open_run
+from ldatlib.data import load_dataset, outline
+from ldatlib.errors import UserError
+from ldatlib.report import comparisons, paper, tables
+
+
+def seeded(defence, seed, right, images=20):
+    bits = "1" * right + "0" * (images - right)
+    attacks = {f"{norm}_pgd": bits for norm in ("linf", "l2")}
+    return whitebox("1" * images, attacks, defence=defence, seed=seed)
+
+
+COUNTS = {"ldat": (10, 12, 14), "standard": (3, 5, 4), "mart": (7,)}
+RECORDS = [seeded(d, seed, n) for d, counts in COUNTS.items() for seed, n in enumerate(counts)]
+
+
+def test_spread_over_seeds_is_that_of_the_trainings():
+    table = tables.over_seeds(RECORDS)
+    assert set(table.defence) == {"ldat", "standard"}  # one training has no spread
+    row = table[(table.defence == "ldat") & (table.column == "linf_pgd")].iloc[0]
+    percent = np.array([50.0, 60.0, 70.0])
+    assert row["mean"] == pytest.approx(percent.mean()) and row.seeds == 3
+    assert row.sd == pytest.approx(percent.std(ddof=1))
+    assert (row.low, row.high) == (50, 70)
+    # With one attack a norm the worst case is that attack.
+    worst = table[(table.defence == "ldat") & (table.column == "linf")].iloc[0]
+    assert worst["mean"] == pytest.approx(row["mean"])
+
+
+def test_methods_are_compared_by_welch_over_at_least_three_seeds():
+    expected = ttest_ind([0.5, 0.6, 0.7], [0.15, 0.25, 0.2], equal_var=False).pvalue
+    assert comparisons.compare_methods(RECORDS, "ldat", "standard", "l2") == pytest.approx(expected)
+    with pytest.raises(UserError, match="mart has 1 training"):
+        comparisons.compare_methods(RECORDS, "ldat", "mart", "l2")
+
+
+def test_only_the_seeded_defences_have_more_trainings(tmp_path):
+    run = open_run("demo", {"seeds": 3, "seeded": ("standard", "ldat")}, tmp_path)
+    seeds = {}
+    for training in run.trainings():
+        seeds.setdefault(training.name, []).append(training.config.seed)
+    assert seeds["standard"] == seeds["ldat"] == [0, 1, 2]
+    assert seeds["trades"] == seeds["natural"] == [0]
+
+
+def test_a_copy_of_cifar_is_the_papers_data_and_digits_are_not():
+    cifar = outline("cifar10", 1000)
+    assert paper.is_papers_data(cifar)
+    copy = replace(cifar, name="folder", class_names=tuple(sorted(paper.CIFAR10_CLASSES)))
+    assert paper.is_papers_data(copy)
+    assert not paper.is_papers_data(replace(copy, class_names=("cat", "dog")))
+    assert not paper.is_papers_data(load_dataset("digits"))
+
+
+def test_scale_is_network_epochs_and_images(tmp_path):
+    run = open_run("cifar10", {}, tmp_path)
+    run.plan_without_data()
+    config = run.training("ldat").config
+    assert paper.is_papers_scale(config, 49_000)
+    assert not paper.is_papers_scale(config, 20_000)
+    assert not paper.is_papers_scale(replace(config, epochs=60), 49_000)
+    narrow = replace(config, network=replace(config.network, width=16))
+    assert not paper.is_papers_scale(narrow, 49_000)
+
+
+def ensemble(bits):
+    """AutoAttack's record of one norm, of which only the images left matter here."""
+    all_of = comparisons.share(comparisons.from_bits(bits))
+    share = {"value": all_of.value, "low": all_of.low, "high": all_of.high, "count": len(bits)}
+    settings = {"eps": 0.1, "norm": "linf", "batch_size": 1, "seed": 0, "attacks": []}
+    found = {"clean_accuracy": share, "robust_accuracy": share, "clean_right": bits, "right": bits}
+    found |= {"attacks": {}, "skipped": {}, "settings": settings | {"targets": 1, "queries": 1}}
+    found |= {"black_box": {"found": share, "alarm": False}}
+    more = {"images": len(bits), "adversarial": {}, "self_checks": [], "ok": True}
+    return record("autoattack", norms={"linf": found}, **more)
+
+
+def test_images_that_an_attack_was_not_shown_count_as_right():
+    white = whitebox("111", {"linf_pgd": "011", "linf_fab": "110", "l2_pgd": "000"})
+    right = comparisons.survivors(white, ensemble("11011"), [], "linf")
+    assert right["table1"].tolist() == [False, True, False, True, True]
+    assert right["worst_case"].tolist() == [False, True, False, True, True]
+    assert torch.equal(right["worst_case"][3:], right["autoattack"][3:])
+    assert set(right) == {"linf_pgd", "linf_fab", "table1", "autoattack", "worst_case"}
+
+
+def test_the_same_images_are_compared_in_pairs():
+    first, second = whitebox("11110", {"l2_pgd": "11100"}), whitebox("11111", {"l2_pgd": "00110"})
+    assert comparisons.mcnemar(first, second, "l2_pgd") == (2, 1, pytest.approx(1.0))
+    assert comparisons.mcnemar(first, second, "natural") == (0, 1, 1.0)
+    assert comparisons.mcnemar(first, first, "l2") == (0, 0, 1.0)

@@ -1,0 +1,162 @@
+"""Tables and figures of the published records; the paper's numbers beside them."""
+
+import matplotlib
+import pandas as pd
+import pytest
+
+from ldatlib.errors import UserError
+from ldatlib.report import figures, glossary, summary, tables
+from ldatlib.report.comparisons import share
+from ldatlib.report.words import column_title, percent
+
+KINDS = ("whitebox", "detection", "autoattack", "masking", "adaptive")
+
+
+@pytest.fixture(scope="module")
+def first(run):
+    return run.select_seed(run.trainings())
+
+
+@pytest.fixture(scope="module")
+def found(run, first):
+    return {kind: run.records(kind, first) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def others(found):
+    pairs = zip(found["masking"], found["adaptive"], strict=True)
+    return {masking.defence: [masking, adaptive] for masking, adaptive in pairs}
+
+
+def test_table_1_is_the_record_in_percent(found):
+    table = tables.table1(found["whitebox"]).set_index("defence")
+    for record in found["whitebox"]:
+        row = table.loc[record.defence]
+        accuracy = record.attacks["l2_cw"].robust_accuracy
+        assert row.l2_cw == round(100 * accuracy.value, 2) <= row.l2_cw_high
+        assert row.linf_worst_case == round(100 * record.worst_case["linf"].value, 2)
+        assert row.images == record.clean_accuracy.count
+    shown = tables.table1_beside_paper(found["whitebox"], "here")
+    assert list(shown.columns)[0] == glossary.title("natural_accuracy")
+    ldat = shown.loc[glossary.defence("ldat")]
+    assert ldat.loc["paper, CIFAR-10", "L-inf FAB"] == "48.57"
+    assert ldat.loc["measured, here", "L2 DDN"] != "" == ldat.loc["paper, CIFAR-10", "L2 DDN"]
+    assert list(dict.fromkeys(shown.index.get_level_values(0)))[0] == glossary.defence("natural")
+
+
+def test_the_worst_case_has_the_words_of_the_glossary(found, others):
+    table = tables.scrutiny(found["whitebox"], found["autoattack"], others)
+    assert (table.worst_case <= table[["strongest", "table1_worst_case"]].min(axis=1)).all()
+    shown = tables.scrutiny_for_reading(table)
+    wanted = ("strongest", "table1_worst_case", "autoattack", "all_worst_case", "gap")
+    assert list(shown.columns) == [glossary.title(key) for key in wanted]
+    assert len(shown) == len(table) == 2 * len(found["whitebox"])
+
+
+def test_tests_for_masking_are_rows(found):
+    rows = tables.masking_rows(found["masking"])
+    assert len(rows) == 2 * 12 * len(found["masking"])
+    assert set(rows.verdict) <= {"alarm", "no alarm", "skipped"}
+    restarts = rows[rows.test == "restarts"]
+    assert restarts.rival.isna().all() and (restarts.robust_accuracy <= restarts.pgd_high).all()
+    assert tables.masking_verdicts(found["masking"], "l2").shape == (12, len(found["masking"]))
+    assert set(tables.alarms(found["masking"]).tests) <= set(range(13))
+
+
+def test_outcomes_of_thresholds_for_reading(found):
+    record = next(r for r in found["detection"] if r.defence == "ldat_chosen")
+    rows = pd.DataFrame(tables.outcome_rows(record, "posterior"))
+    assert (rows[list(tables.COUNTS)].dropna().sum(axis=1) == record.images).all()
+    shown = tables.outcomes_for_reading(rows)
+    worst = shown.xs(column_title("linf"), level="images")
+    assert (worst["defence success %"] == "").all() and (worst["AUC"] == "").all()
+    assert shown.loc[("no threshold", "natural"), "rejected of all %"].startswith("0.0 ±")
+    thresholds = tables.thresholds({record.defence: record})
+    assert set(thresholds.index.get_level_values("score")) == {"posterior", "log_likelihood"}
+    assert len(thresholds) == 5 and "no threshold" not in thresholds.index.get_level_values(2)
+    assert list(tables.scores_by_attack(record).index)[:2] == ["natural", "L-inf PGD"]
+
+
+def test_a_collapsed_network_has_no_feature_numbers(run, first):
+    trainings = [t for t in first if t.name in ("trades", "ldat")]
+    records = {
+        t.name: r for t, r in zip(trainings, run.records("features", trainings), strict=True)
+    }
+    numbers = tables.feature_numbers(records)
+    assert numbers.trades.notna().all() and numbers.ldat.isna().all()
+
+
+def test_distances_need_centroids(run):
+    training = run.training("ldat_chosen")
+    distances = tables.feature_distances(run.model(training), run.adversarial(training))
+    nearest = distances["to the nearest centroid"]
+    assert (nearest <= distances["to the second nearest"]).all() and len(distances) == 4
+    with pytest.raises(UserError, match="no centroids"):
+        tables.feature_distances(run.model(run.training("standard")), {})
+
+
+def test_percent_is_value_and_half_the_interval():
+    import torch
+
+    half = share(torch.arange(100) < 50)
+    assert percent(half) == "50.0 ± 9.6"
+    assert column_title("l2") == "L2 worst case" and column_title("linf_mi_fgsm") == "L-inf MI-FGSM"
+
+
+def test_every_figure_is_drawn(run, first, found, others):
+    table = tables.scrutiny(found["whitebox"], found["autoattack"], others)
+    adaptive = tables.adaptive_rows(found["adaptive"], found["detection"])
+    detection = {record.defence: record for record in found["detection"]}
+    swept = {
+        kind: {r.defence: r for r in run.records(kind, first)}
+        for kind in ("sweep_eps", "sweep_steps")
+    }
+    replaced = run.attack_trainings()
+    basic = dict(zip(replaced, run.records("basic", list(replaced.values())), strict=True))
+    panels = {
+        figures.scrutiny(table): 2,
+        figures.adaptive(adaptive): 6,
+        figures.surfaces(found["masking"], "l2"): len(first) + 1,
+        figures.accuracy_by_eps(swept["sweep_eps"]): 2,
+        figures.accuracy_by_steps(swept["sweep_steps"]): 2,
+        figures.replaced_attack(basic): 3,
+        figures.defence_success(detection): len(first) + 2,
+        figures.likelihood_histograms(detection["ldat_chosen"]): 12,
+        figures.training_curves({t.name: run.log(t) for t in first}): 6,
+    }
+    for figure, count in panels.items():
+        assert isinstance(figure, matplotlib.figure.Figure) and len(figure.axes) == count
+    growing = figures.growing_eps(found["masking"], "linf").axes[0]
+    assert len(growing.lines) == len(first)
+    labels = [text.get_text() for text in growing.get_legend().get_texts()]
+    assert labels == [glossary.defence(t.name) for t in first]
+
+
+def test_the_gallery_shows_an_image_that_all_have_right(run, first, found):
+    names = ("standard", "ldat_chosen")
+    shown = [t for t in first if t.name in names]
+    records = {r.defence: r for r in found["whitebox"] if r.defence in names}
+    saved = {t.name: run.adversarial(t) for t in shown}
+    rows = figures.gallery_rows(records, {t.name: run.model(t) for t in shown}, saved)
+    assert [title for title, _ in rows] == [
+        column_title(key) for key in records["standard"].attacks
+    ]
+    (image,) = {cell.x.sum().item() for _, cells in rows for cell in cells}
+    index = [x.sum().item() for x in saved["standard"]["x"]].index(image)
+    assert all(record.clean_right[index] == "1" for record in records.values())
+    fooled = [cell.predicted != cell.label for _, cells in rows for cell in cells]
+    assert 0 < sum(fooled) < len(fooled)
+    assert len(figures.gallery(rows, run.dataset.class_names, 3.0).axes) == 3 * 2 * len(rows)
+
+
+def test_a_defence_of_ones_own_has_a_colour_and_a_title():
+    assert figures.colour("own") not in [figures.colour("ldat"), figures.colour("natural")]
+    assert glossary.defence("own") == "own" and glossary.defence("natural") != "natural"
+
+
+def test_the_summary_is_of_what_there_is(run):
+    shown = summary.scrutiny(run)
+    assert len(shown) == 3 and all(len(frame) for frame in shown.values())
+    assert summary.self_checks(run).empty
+    (record,) = run.records("train", [run.training("ldat")])
+    assert record.provenance.device in summary.facts(run, record).loc["device", "this run"]
