@@ -39,6 +39,11 @@ def mcnemar(right: Tensor, rival: Tensor, tried: int = 1) -> float:
     return min(float(p) * tried, 1.0)
 
 
+def below(right: Tensor, reference: Tensor) -> bool:
+    """Is the share of ``right`` below the lower end of the 95% interval of ``reference``?"""
+    return share(right)["value"] < share(reference)["low"]
+
+
 def some(affected: Tensor) -> bool:
     """Is a share that should be 0 above "about none", its 95% interval considered?"""
     return share(affected)["low"] > ABOUT_NONE

@@ -212,8 +212,11 @@ class Masking(Scrutinised, frozen=True, kw_only=True):
     norms: Annotated[dict[str, MaskingOfNorm], about("by norm")]
 
 
-class Accepted(Scored, Searched, frozen=True, kw_only=True):
+class Accepted(Scored, frozen=True, kw_only=True):
     """What the adaptive attack found at one threshold; null: before searches told."""
+
+    restarts: Annotated[list[Count] | None, about("new images that each restart found")] = None
+    converged: Annotated[bool | None, about("the last restart found none")] = None
 
     cut: Annotated[float, about("the threshold, in units of the score")]
 
