@@ -1,5 +1,11 @@
+import os
+
 import pytest
 import torch
+
+# Programs that tests start share the cores with the tests beside them: two threads each on two
+# cores would be many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")

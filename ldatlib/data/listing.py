@@ -22,6 +22,8 @@ ENDINGS = frozenset(
 )
 # So many kinds of files that were passed over are named; the others are counted together.
 _NAMED = 6
+# Categories of what no line of text holds: control characters, bytes that are no UTF-8, new lines.
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
 LOGGER = logging.getLogger(__name__)
 
 Classes = dict[str, list[Path]]
@@ -50,7 +52,13 @@ def list_pictures(root: Path) -> dict[str, Classes]:
 
 def shown(path: Path | str) -> str:
     """A path as text on one line that any terminal takes, whatever bytes are in it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+    text = str(path)
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _NO_TEXT else c
+        for c in text
+    )
 
 
 @functools.cache

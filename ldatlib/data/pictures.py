@@ -86,7 +86,7 @@ def _inspect(pictures: list[_Picture], image_size: int | None) -> tuple[bool, in
     """Whether all pictures are grey, and the side of the squares to make of them."""
     grey, sizes = True, set()
     for picture in pictures:
-        with _opened(picture.path) as image:  # reads the header alone
+        with _opened(picture.path) as image:  # of most, the header alone is read
             grey = grey and is_grey(image)
             sizes.add(image.size)
     if image_size is not None:

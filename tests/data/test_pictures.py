@@ -27,9 +27,8 @@ from ldatlib.errors import UserError
 def read(*paths, image_size=None):
     """Pixels [N, C, H, W] of files that make a folder of their own."""
     root = paths[0].parent
-    return read_pictures({"train": list(paths), "test": [paths[0]]}, root, image_size, None)[
-        "train"
-    ]
+    splits = {"train": list(paths), "test": [paths[0]]}
+    return read_pictures(splits, root, image_size, None)["train"]
 
 
 def greys(path):
@@ -538,8 +537,8 @@ def test_a_picture_bomb_is_refused_by_its_header(tmp_path):
 
 
 def test_a_strip_that_scaling_would_blow_up_is_refused(tmp_path):
-    Image.new("1", (1, 5_000_000)).save(tmp_path / "x.png")
-    assert "too narrow: 1x5000000" in refusal(tmp_path / "x.png")
+    Image.new("1", (1, 70_000)).save(tmp_path / "x.png")
+    assert "too narrow: 1x70000" in refusal(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("content", [b"P5 0 4 255\n", b"P6 4 0 255\n"])
@@ -586,7 +585,7 @@ def test_flipped_bytes_give_a_picture_or_one_line(tmp_path):
     for name in ("x.png", "x.jpg", "x.gif", "x.bmp", "x.tif", "x.webp", "x.ppm"):
         path = saved(tmp_path / name, noise)
         whole = path.read_bytes()
-        for _ in range(40):
+        for _ in range(12):
             content = bytearray(whole)
             for place in random.integers(0, len(content), random.integers(1, 5)):
                 content[place] = random.integers(0, 256)
