@@ -94,7 +94,8 @@ class KWinners(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.second, self.last = nn.Linear(64, 300), nn.Linear(300, 300), nn.Linear(300, 10)
+        self.first, self.second = nn.Linear(64, 300), nn.Linear(300, 300)
+        self.last = nn.Linear(300, 10)
 
     @staticmethod
     def winners(hidden):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ldatlib.attacks import NORMS, l2_norm, per_image, project, unit_direction
+from ldatlib.attacks import NORMS, l2_norm, per_image, unit_direction
 from ldatlib.errors import UserError
 
 # (images [n, ...], rows [n]) -> objective [n] and merit [n]; ``rows`` says which images they are.
@@ -33,8 +33,29 @@ def true_class(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def inside(x: Tensor, images: Tensor, eps: float, norm: str) -> Tensor:
-    """``images - x`` onto the ball around ``x``, then the pixels into [0,1]."""
-    return (x + project(images - x, eps, norm)).clamp(0, 1)
+    """The nearest images that lie in the ball around ``x`` and in [0,1], [N, ...].
+
+    In both at once ("Mind the box", Croce and Hein 2021): where the ball comes first and the pixels
+    after it, pixels at their ends eat a part of an L2 budget.
+    """
+    delta, low, high = images - x, -x, 1 - x
+    if norm == "linf":
+        return (x + delta.clamp(-eps, eps)).clamp(0, 1)
+    within = delta.clamp(low, high)
+    far = l2_norm(within) > eps
+    if far.any():
+        within[far] = _shortened(delta[far], low[far], high[far], eps)
+    return (x + within).clamp(0, 1)
+
+
+def _shortened(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """``delta``, scaled and then cut off, of L2 norm ``eps`` at most: by bisection of the scale."""
+    inner, outer = delta.new_zeros(len(delta)), delta.new_ones(len(delta))
+    for _ in range(25):
+        middle = (inner + outer) / 2
+        over = l2_norm((delta * per_image(middle, delta)).clamp(low, high)) > eps
+        inner, outer = torch.where(over, inner, middle), torch.where(over, middle, outer)
+    return (delta * per_image(inner, delta)).clamp(low, high)
 
 
 def ranked_wrong(logits: Tensor, y: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class Attack:
     step_size: float | None = None
     cw_step_size: float = 0.01
     targets: int = 0
-    restarts: int = 10
+    restarts: int = 13
     radii: tuple[float, ...] = RADII
 
     def __post_init__(self):

@@ -34,6 +34,9 @@ from ldatlib.evaluation.search import bookkeeping
 from ldatlib.evaluation.side_by_side import check_processes, spread
 from ldatlib.execution import full_precision
 
+# Many short restarts find more than few long ones, for as many passes (``docs/evaluation.md``).
+SEARCH_STEPS = 25
+
 
 @dataclass(frozen=True)
 class WorstCase:
@@ -92,7 +95,7 @@ def worst_case(
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         if search and not any(attack.searches for attack in attacks):
-            attacks.append(Attack("margin", norm, eps))
+            attacks.append(Attack("margin", norm, eps, SEARCH_STEPS))
         attacks.sort(key=lambda a: (a.searches, forward_equivalents(a, classes)))
         right, x_adv, turns = clean.clone(), x.clone(), []
         for attack in attacks:

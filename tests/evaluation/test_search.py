@@ -10,9 +10,10 @@ from test_robustness import COUNT, EPS, LOGITS, SIDE, closed_form
 from torch import nn
 
 from ldatlib import UserError
+from ldatlib.attacks import project
 from ldatlib.errors import OutOfTime
 from ldatlib.evaluation import robustness
-from ldatlib.evaluation.ascent import random_perturbation
+from ldatlib.evaluation.ascent import inside, random_perturbation
 from ldatlib.evaluation.cost import forward_equivalents
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.partial import Partial
@@ -241,6 +242,25 @@ def test_random_perturbations_have_length_one(norm):
     size = delta.norm(dim=1) if norm == "l2" else delta.abs().amax(1)
     torch.testing.assert_close(size, torch.ones(20))
     assert len({round(float(d[0]), 5) for d in delta}) > 10
+
+
+@both_norms
+def test_the_nearest_image_of_ball_and_pixels(norm):
+    """Against a long walk of projections onto one after the other (Dykstra's algorithm)."""
+    x = torch.rand(30, 1, 3, 3).double().mul(1.6).sub(0.3).clamp(0, 1)
+    wanted, eps = x + 0.8 * torch.randn_like(x), {"linf": 0.2, "l2": 0.5}[norm]
+    found = inside(x, wanted, eps, norm)
+    nearest, ball, box = wanted.clone(), torch.zeros_like(x), torch.zeros_like(x)
+    for _ in range(4000):
+        at = x + project(nearest + ball - x, eps, norm)
+        ball = nearest + ball - at
+        nearest = (at + box).clamp(0, 1)
+        box = at + box - nearest
+    torch.testing.assert_close(found, nearest, atol=1e-5, rtol=0)
+    assert torch.equal(inside(x, x, eps, norm), x) and found.min() >= 0 and found.max() <= 1
+    size = (found - x).flatten(1)
+    assert (size.norm(dim=1) if norm == "l2" else size.abs().amax(1)).max() <= eps + 1e-9
+    assert torch.equal(inside(x, wanted, 0.0, norm), x)
 
 
 def test_no_images():

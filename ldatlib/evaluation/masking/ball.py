@@ -10,6 +10,8 @@ from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import share
 from ldatlib.evaluation.search import RADII, towards
 
+# A rival of DLR and margin, which are blind to the size of the logits.
+ORDINARY = "CE in the same search, on logits of ordinary size,"
 STEP_SIZES = (1 / 16, 1 / 8, 1 / 2, 1.0)
 
 
@@ -22,14 +24,17 @@ def dlr_test(bench: Bench, reported: Tensor) -> dict:
     if bench.classes < 3:
         return skipped("dlr", f"the DLR loss needs 3 classes, there are {bench.classes}")
     right = bench.run("dlr", bench.apgd("dlr", bench.effort.restarts))
-    return against("dlr", right, reported, bench.right["restarts"], "CE with as many restarts")
+    rival = bench.apgd("ce", bench.effort.restarts)
+    rival = bench.run("restarts_scaled", rival, bench.ordinary())
+    return against("dlr", right, reported, rival, ORDINARY)
 
 
 def margin_test(bench: Bench, reported: Tensor) -> dict:
     """The loss alone is another one: the cross-entropy is searched from larger balls, too."""
     right = bench.run("margin", bench.search(bench.repeated(margins)))
-    rival = bench.run("ce", bench.search(bench.repeated(cross_entropy)))
-    return against("margin", right, reported, rival, "CE in the same search")
+    rival = bench.search(bench.repeated(cross_entropy))
+    rival = bench.run("ce_scaled", rival, bench.ordinary())
+    return against("margin", right, reported, rival, ORDINARY)
 
 
 def larger_balls_test(bench: Bench, reported: Tensor) -> dict:

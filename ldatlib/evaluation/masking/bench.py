@@ -1,11 +1,12 @@
 """Where the tests for gradient masking work: a network, its images, attacks of equal effort."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldatlib.errors import UserError
 from ldatlib.evaluation import robustness
@@ -36,6 +37,17 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+class Scaled(nn.Module):
+    """The same classifier, its logits times a number."""
+
+    def __init__(self, model: nn.Module, scale: float):
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.model(x)
+
+
 class Bench:
     """A network, its images, and what each attack on the ball has left right."""
 
@@ -48,6 +60,19 @@ class Bench:
         self.pgd = self.clean
         with torch.no_grad():
             self.classes = model(x[:1]).shape[1]
+
+    def ordinary(self) -> nn.Module:
+        """The network with logits of ordinary size: half the clean margins are above about four.
+
+        The cross-entropy follows the softmax, and large or tiny logits make it a weak guide
+        though no gradient is masked; the number is a power of two, so that scaling is exact.
+        """
+        with torch.no_grad():
+            logits = torch.cat([self.model(part) for part in self.x[self.clean].split(256)])
+        margin = -margins(logits, self.y[self.clean]).double().median()
+        if not 0 < margin < float("inf"):
+            return self.model
+        return Scaled(self.model, 2.0 ** round(math.log2(4 / float(margin))))
 
     def library(self, attack: Attack) -> Callable:
         batch, seed = self.effort.batch_size, self.effort.seed

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldatlib.attacks import l2_norm, per_image, unit_direction
 from ldatlib.evaluation.ascent import margins
-from ldatlib.evaluation.masking.bench import Bench, cross_entropy
+from ldatlib.evaluation.masking.bench import Bench, Scaled, cross_entropy
 from ldatlib.evaluation.masking.verdicts import percent, report, some
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import BATCH_AGREEMENT, share
@@ -40,17 +40,6 @@ def growing_eps_test(bench: Bench) -> dict:
         flat = [p["eps"] for p in points if p["robust_accuracy"]["low"] <= level["high"]]
         reason += f": a plateau from eps {flat[0]:.3g} on"
     return report("growing_eps", alarm, False, reason, points=points)
-
-
-class Scaled(nn.Module):
-    """The same classifier, its logits times a number."""
-
-    def __init__(self, model: nn.Module, scale: float):
-        super().__init__()
-        self.model, self.scale = model, scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.model(x)
 
 
 def rescaled_test(bench: Bench, reported: Tensor) -> dict:
