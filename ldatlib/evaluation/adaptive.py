@@ -2,18 +2,11 @@
 
 An attack that only wants a wrong class stops at the boundary, where every score is low; a
 threshold rejects what it finds, and says nothing of an attacker who knows the threshold. Here the
-two aims are one: for a wrong class k the smaller of
-
-- its margin, ``z_k - max_{j != k} z_j``: above 0 where k is predicted, and
-- its surplus, the score over the threshold, in units of logits: above 0 where it is accepted,
-
-is maximised (Carlini and Wagner 2017, "Adversarial examples are not easily detected"; Tramer et
-al. 2020), by the search from larger balls. For the posterior p_k the surplus is its log-odds less
-those of the threshold, which does not saturate where p_k rounds to 1; for the log-likelihood it is
-log p(f) less the threshold.
+two aims are one (``joint``), which is maximised by the search from larger balls (Carlini and Wagner
+2017, "Adversarial examples are not easily detected"; Tramer et al. 2020), and by Square where the
+score has no gradient.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,14 +15,24 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
-from ldatlib.evaluation import detection
-from ldatlib.evaluation.ascent import Objective, margins, ranked_wrong, true_class
+from ldatlib.evaluation.ascent import Objective, margins, ranked_wrong
+from ldatlib.evaluation.detection import Score
+from ldatlib.evaluation.joint import (
+    UNIT,
+    Scale,
+    Seen,
+    check_score,
+    differentiable,
+    joint_of,
+    log_odds,
+    look,
+    strongest_wrong,
+)
 from ldatlib.evaluation.search import best_of, first_above, of_rows, search
+from ldatlib.evaluation.square import random_climb
 
-# A margin and surplus this far above 0 (logits, nats) stays there in other batches.
+# A margin and surplus this far above 0 stays there in other batches.
 _CLEAR = 1e-3
-# Records hold scores with six digits: what rounds to the threshold is accepted.
-_LARGEST_POSTERIOR = 1 - 5e-7
 CONFIDENCES = (0.5, 2.0, 5.0, 10.0, 20.0)
 
 
@@ -46,47 +49,10 @@ class Missed:
     restart: Tensor
 
 
-def joint(
-    model: nn.Module, images: Tensor, target: Tensor, score: str, threshold: float
-) -> tuple[Tensor, Tensor]:
-    """Margin and surplus [N] of the class ``target`` [N]; both above 0: predicted and accepted."""
-    return joint_of(look(model, images, score), target, threshold)
-
-
-def look(
-    model: nn.Module, images: Tensor, score: str
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Logits [N, C], and features [N, D] and log-likelihood [N] where the score asks for them."""
-    if score == "posterior":
-        return model(images), None, None
-    features = model.features(images)
-    return model.head(features), features, model.head.log_likelihood(features)
-
-
-def joint_of(seen: tuple, target: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """``joint`` of what ``look`` has seen."""
-    logits, _, likelihood = seen
-    value = logits.gather(1, target.unsqueeze(1)).squeeze(1)
-    others = logits.masked_fill(true_class(logits, target), float("-inf"))
-    if likelihood is None:
-        surplus = value - others.logsumexp(1) - _log_odds(threshold)
-    else:
-        surplus = likelihood - threshold
-    return value - others.amax(1), surplus
-
-
-def strongest_wrong(logits: Tensor, y: Tensor) -> Tensor:
-    """The likeliest wrong class, [N, C] and [N] -> [N]."""
-    return logits.masked_fill(true_class(logits, y), float("-inf")).argmax(1)
-
-
-def _log_odds(threshold: float) -> float:
-    p = min(max(threshold, 1e-9), _LARGEST_POSTERIOR)
-    return math.log(p) - math.log1p(-p)
-
-
-def number_of_searches(score: str, classes: int, restarts: int) -> int:
-    """Searches at one threshold."""
+def number_of_searches(score: Score, classes: int, restarts: int, steep: bool = True) -> int:
+    """Searches at one threshold; ``steep``: whether the score has a gradient."""
+    if not steep:
+        return 1 + restarts
     centroids = classes - 1 if score == "log_likelihood" else 0
     return 1 + restarts * classes + len(CONFIDENCES) + centroids
 
@@ -96,13 +62,15 @@ def adaptive_attack(
     x: Tensor,
     y: Tensor,
     *,
-    score: str,
+    score: Score,
     thresholds: Sequence[float],
     eps: float,
     norm: str,
+    scale: Scale = UNIT,
     given: Sequence[Tensor] = (),
     num_steps: int = 40,
     restarts: int = 1,
+    queries: int = 1000,
     batch_size: int = 128,
     seed: int = 0,
 ) -> list[Missed]:
@@ -118,14 +86,18 @@ def adaptive_attack(
     4. for the log-likelihood, the features onto the centroid of every wrong class;
     5. as 1, ``restarts`` times: the last tells whether the search has converged.
 
+    Of a score without a gradient Square maximises the first of these, 1 + ``restarts`` times.
+
     Parameters
     ----------
     model : images [N, C, H, W] in [0,1] -> logits; for the log-likelihood a ``Classifier`` with a
         Gaussian-mixture head.
     y : the true classes [N]. Images that are wrong to begin with are attacked, too, unless they
         are accepted as they are.
-    score : ``"posterior"`` or ``"log_likelihood"``; ``thresholds`` in its units.
-    eps : in pixel units, at least 0; ``num_steps`` of every search.
+    score : ``"posterior"``, ``"log_likelihood"`` or one of your own, a function of model and images
+        [n, ...] to [n]; ``thresholds`` in its units.
+    scale : what margin and score are divided by, ``joint.scale_of`` validation images.
+    eps : in pixel units, at least 0; ``num_steps`` of every search, ``queries`` of Square.
     given : what other attacks have found in the same ball, each like ``x``: an image that one of
         them gets is not attacked.
 
@@ -138,17 +110,23 @@ def adaptive_attack(
     UserError : unknown score or norm, a score that the model does not have, negative numbers.
     """
     check_score(model, score)
-    if restarts < 1:
-        raise UserError(f"restarts must be at least 1, not {restarts}")
+    for name, value in (("restarts", restarts), ("queries", queries)):
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, not {value}")
+    if score == "posterior" and scale != UNIT:
+        raise UserError("the posterior's log-odds and margins share their unit: leave out scale")
     order = sorted(range(len(thresholds)), key=lambda i: -thresholds[i])
     results: list[list[Missed]] = [[] for _ in thresholds]
     ball = {"eps": eps, "norm": norm, "num_steps": num_steps, "goal": _CLEAR}
+    if not differentiable(model, x, score):
+        ball["climb"] = random_climb(queries, seed)
     with frozen(model):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             seeds = [images[rows].detach() for images in (x, *given)]
             # Anew for every batch: an image's search does not depend on where it stands.
             generator = torch.Generator(x.device).manual_seed(seed)
-            attack = _Attack(model, seeds, y[rows], score, ball | {"generator": generator})
+            own = ball | {"generator": generator}
+            attack = _Attack(model, seeds, y[rows], score, scale, own)
             for i in order:
                 results[i].append(attack.run(thresholds[i], restarts))
     return [
@@ -157,19 +135,12 @@ def adaptive_attack(
     ]
 
 
-def check_score(model: nn.Module, score: str) -> None:
-    """Raises ``UserError`` for an unknown score, or one that the model does not have."""
-    if score not in detection.SCORES:
-        raise UserError(f"unknown score {score!r}; known: {', '.join(detection.SCORES)}")
-    if score not in detection.scores_of(model):
-        raise UserError("a model with a linear head has no likelihood; use the posterior")
-
-
 class _Attack:
     """One batch: what is found at one threshold is where the next, looser one begins."""
 
-    def __init__(self, model, seeds, y, score, ball):
+    def __init__(self, model, seeds, y, score, scale, ball):
         self.model, self.seeds, self.y, self.score, self.ball = model, seeds, y, score, ball
+        self.scale = scale
         self.x, self.found = seeds[0], seeds[0]
         # Progress and threshold of the search that serves the posterior's from 0.5 up.
         self.majority: tuple[Tensor, float] | None = None
@@ -182,7 +153,7 @@ class _Attack:
         self.found, merit = self._best([given, self.found], threshold)
         if self.majority and threshold >= 0.5:
             progress, stricter = self.majority
-            shift = _log_odds(stricter) - _log_odds(threshold)
+            shift = log_odds(stricter) - log_odds(threshold)
             new = first_above(progress + shift, _CLEAR)
         else:
             progress = self._search(threshold, restarts, (merit <= _CLEAR).nonzero().squeeze(1))
@@ -211,10 +182,10 @@ class _Attack:
             )
         return best_of(several, merits)
 
-    @staticmethod
-    def _merit(seen: tuple, y: Tensor, threshold: float) -> Tensor:
+    def _merit(self, seen: Seen, y: Tensor, threshold: float) -> Tensor:
         """The joint objective of the likeliest wrong class: above 0 only if the attack is done."""
-        return torch.minimum(*joint_of(seen, strongest_wrong(seen[0], y), threshold))
+        wrong = strongest_wrong(seen.logits, y)
+        return torch.minimum(*joint_of(seen, wrong, threshold, self.scale))
 
     def _objectives(self, threshold: float, restarts: int) -> list[Objective]:
         """What is maximised, a restart each."""
@@ -231,15 +202,21 @@ class _Attack:
             return merit
 
         def of_class(target):
-            return lambda seen, rows, merit: torch.minimum(*joint_of(seen, target[rows], threshold))
+            return lambda seen, rows, merit: torch.minimum(
+                *joint_of(seen, target[rows], threshold, self.scale)
+            )
 
         def confident(most):
-            return lambda seen, rows, merit: margins(seen[0], self.y[rows]).clamp_max(most)
+            return lambda seen, rows, merit: margins(seen.logits, self.y[rows]).clamp_max(most)
 
         def centroid(target):
             means = self.model.head.means
-            return lambda seen, rows, merit: -(seen[1] - means[target[rows]]).square().sum(1) / 2
+            return lambda seen, rows, merit: (
+                -(seen.features - means[target[rows]]).square().sum(1) / 2
+            )
 
+        if "climb" in self.ball:
+            return [of(strongest)] * number_of_searches(self.score, 0, restarts, steep=False)
         targets = self.ranked.unbind(1)
         values = [strongest]
         values += [of_class(target) for target in targets] * restarts

@@ -81,6 +81,14 @@ def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator | 
     return (x + eps * random_perturbation(x, norm, generator)).clamp(0, 1)
 
 
+def check_ball(eps: float, norm: str) -> None:
+    """Raises ``UserError`` for an unknown norm, a negative or non-finite budget."""
+    if norm not in NORMS:
+        raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
+    if not 0 <= eps < float("inf"):
+        raise UserError(f"eps must be a number of at least 0, not {eps}")
+
+
 def ascend(
     objective: Objective,
     x: Tensor,
@@ -114,10 +122,7 @@ def ascend(
     ------
     UserError : unknown norm, a negative or non-finite budget, no steps.
     """
-    if norm not in NORMS:
-        raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
-    if not 0 <= eps < float("inf"):
-        raise UserError(f"eps must be a number of at least 0, not {eps}")
+    check_ball(eps, norm)
     if num_steps < 1:
         raise UserError(f"num_steps must be at least 1, not {num_steps}")
     if not len(x):

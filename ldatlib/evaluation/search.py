@@ -10,7 +10,7 @@ Every image is searched on its own: a restart begins in one random direction, th
 images, so that nothing depends on the batch beyond rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,21 @@ class Found:
     images: Tensor
     progress: Tensor
     restart: Tensor
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one restart goes: its ball, and how far away it begins (in budgets); steps; its goal."""
+
+    eps: float
+    norm: str
+    num_steps: int
+    goal: float
+    radii: Sequence[float]
+
+
+# One restart: (objective, x, start, way) -> images in the ball and their merits.
+Climb = Callable[[Objective, Tensor, Tensor, Way], tuple[Tensor, Tensor]]
 
 
 def best_of(several: Sequence[Tensor], merits: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +103,7 @@ def search(
     goal: float = 0.0,
     radii: Sequence[float] = RADII,
     generator: torch.Generator | None = None,
+    climb: Climb | None = None,
 ) -> Found:
     """Maximise objectives over the ball around each image, one a restart, until it is done.
 
@@ -102,6 +118,7 @@ def search(
     num_steps : of one restart, in all its balls; at least one in each.
     goal : an image whose merit is above it is done.
     radii : of the balls, in budgets, falling to 1.
+    climb : another way to go than by ascent from ball to ball.
 
     Raises
     ------
@@ -111,6 +128,7 @@ def search(
     if not objectives:
         raise UserError("restarts must be at least 1, not 0")
     x = x.detach()
+    way, climb = Way(eps, norm, num_steps, goal, radii), climb or _descend
     found, progress = x.clone(), x.new_full((len(x), len(objectives)), float("-inf"))
     for number, objective in enumerate(objectives):
         merit = progress[:, max(number - 1, 0)].clone()
@@ -119,9 +137,7 @@ def search(
             away = radii[0] * eps * random_perturbation(x[:1], norm, generator)
             start = (x + away).clamp(0, 1)
         rows = (merit <= goal).nonzero().squeeze(1)
-        images, reached = _descend(
-            of_rows(objective, rows), x[rows], start[rows], eps, norm, num_steps, goal, radii
-        )
+        images, reached = climb(of_rows(objective, rows), x[rows], start[rows], way)
         better = reached > merit[rows]
         found[rows[better]], merit[rows[better]] = images[better], reached[better]
         progress[:, number] = merit
@@ -133,17 +149,19 @@ def of_rows(objective: Objective, rows: Tensor) -> Objective:
     return lambda images, within: objective(images, rows[within])
 
 
-def _descend(objective, x, start, eps, norm, num_steps, goal, radii) -> tuple[Tensor, Tensor]:
-    """One restart: from the largest ball to the ball itself."""
+def _descend(objective: Objective, x: Tensor, start: Tensor, way: Way) -> tuple[Tensor, Tensor]:
+    """From the largest ball to the ball itself."""
 
     def value_alone(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         value, _ = objective(images, rows)
         return value, value
 
-    *wide, home = _steps(num_steps, len(radii))
-    for radius, steps in zip(radii, wide, strict=False):
-        start, _ = ascend(value_alone, x, eps=radius * eps, norm=norm, num_steps=steps, start=start)
-    return ascend(objective, x, eps=eps, norm=norm, num_steps=home, start=start, goal=goal)
+    *wide, home = _steps(way.num_steps, len(way.radii))
+    for radius, steps in zip(way.radii, wide, strict=False):
+        ball = {"eps": radius * way.eps, "norm": way.norm, "num_steps": steps}
+        start, _ = ascend(value_alone, x, start=start, **ball)
+    ball = {"eps": way.eps, "norm": way.norm, "num_steps": home}
+    return ascend(objective, x, start=start, goal=way.goal, **ball)
 
 
 def _steps(num_steps: int, balls: int) -> list[int]:

@@ -12,7 +12,8 @@ from ldatlib import Classifier, GaussianMixtureHead, UserError
 from ldatlib.evaluation import adaptive, detection
 from ldatlib.evaluation.adaptive import adaptive_attack, number_of_searches
 from ldatlib.evaluation.ascent import ascend, margins, random_start
-from ldatlib.evaluation.highest_score import highest_score
+from ldatlib.evaluation.extreme_scores import highest_score
+from ldatlib.evaluation.joint import UNIT, joint
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +101,7 @@ def test_every_wrong_class_is_tried():
     x_adv = images_of(Detour(), x, y, **settings)
     assert missed(Detour(), x_adv, y, "posterior", 0.7).all()
     assert (Detour()(x_adv).argmax(1) == 2).all()
-    merit = adaptive.joint(Detour(), x, torch.ones(6).long(), "posterior", 0.7)
+    merit = joint(Detour(), x, torch.ones(6).long(), "posterior", 0.7)
     assert (merit[0] > 0).all() and (merit[1] < 0).all()
 
 
@@ -149,7 +150,7 @@ def test_features_are_matched_to_a_wrong_centroid():
     """The last resort of the likelihood: on its own it reaches the wrong centroid itself."""
     model = mixture([[0.2, 0.2], [0.8, 0.8]])
     x, y = torch.full((3, 1, 1, 2), 0.3), torch.zeros(3).long()
-    attack = adaptive._Attack(model, [x], y, "log_likelihood", {})
+    attack = adaptive._Attack(model, [x], y, "log_likelihood", UNIT, {})
     objectives = attack._objectives(float("inf"), restarts=1)
     assert len(objectives) == number_of_searches("log_likelihood", 2, 1)
     centroid = objectives[-2]

@@ -1,11 +1,12 @@
-"""The attack that knows the detector: wrong and accepted, and wrong of the highest score."""
+"""The attack that knows the detector: wrong and accepted, wrong and sure, right and unsure."""
 
 import torch
 from torch import Tensor
 
 from ldatlib.evaluation import adaptive, detection, robustness
-from ldatlib.evaluation.highest_score import highest_score
+from ldatlib.evaluation.joint import scale_of
 from ldatlib.evaluation.named_attacks import Attack
+from ldatlib.evaluation.rejection import FRACTIONS, attack_detector
 from ldatlib.evaluation.robustness import from_bits, share
 from ldatlib.evaluation.search import RADII, bookkeeping
 from ldatlib.files import load_tensors, save_tensors
@@ -16,8 +17,8 @@ from ldatlib.study.kinds.white_box import WHITE_BOX, verdict
 from ldatlib.study.records import Scored
 from ldatlib.study.settings import Profile
 
-# Where images are attacked for their highest score: no threshold has this name.
-HIGHEST = "highest"
+# Where images are attacked for their score, whatever the threshold: none has these names.
+HIGHEST, LOWEST = "highest", "lowest"
 
 
 class Adaptive(Kind):
@@ -35,17 +36,19 @@ class Adaptive(Kind):
         ordinary = DETECTION.read(ws, training)
         count = min(scrutiny.images_of(ws), ordinary.images)
         x, y = ws.test_images(count, device)
+        x_val, y_val = (v.to(device) for v in ws.dataset.split("val"))
         attacked = WHITE_BOX.images(ws, training)
         found, tensors, checks, half = {}, {}, [], {}
         for norm in p.scrutiny_norms:
             given = [v[:count].to(device) for k, v in attacked.items() if k.startswith(norm)]
             for score, stored in ordinary.scores.items():
-                of_score = _of_score(p, model, x, y, norm, score, stored, given)
+                scale = scale_of(model, x_val, y_val, score, p.eval_batch)
+                of_score = _of_score(p, model, x, y, norm, score, stored, given, scale)
                 for name, (entry, images) in of_score.items():
                     key = f"{norm} {score} {name}"
                     found[key], tensors[key] = entry, images
                     checks += _of_images(p, model, x, images, norm, key)
-                    if name != HIGHEST:
+                    if LOWEST not in name:
                         checks.append(_none_left(entry, stored.sets, norm, key))
             checks.append(_nothing(model, x, y, norm))
             half[norm], more = _half_budget(p, model, x, y, norm)
@@ -55,16 +58,8 @@ class Adaptive(Kind):
         for key, images in load_tensors(path)[0].items():
             again = _scored(model, images.to(device).flip(0), y.flip(0), key.split()[1])
             checks.append(_rescored(found[key], again, key))
-        norms, highest = {}, {}
-        for key, entry in found.items():
-            norm, score, name = key.split()
-            if name == HIGHEST:
-                highest.setdefault(norm, {})[score] = entry
-            else:
-                norms.setdefault(norm, {}).setdefault(score, {})[name] = entry
         return {
-            "norms": norms,
-            "highest": highest,
+            **_by_norm(found),
             "half_budget": half,
             "images": count,
             "adversarial": path.name,
@@ -90,19 +85,21 @@ class Adaptive(Kind):
             "images": p.scrutiny_images,
             "steps": [p.adaptive_steps, p.adaptive_restarts, p.steps],
             "confidences": list(adaptive.CONFIDENCES),
+            "fractions": list(FRACTIONS),
             "batch_size": p.eval_batch,
         }
 
     def operations(self, ws, training):
         """As if every image stood at every threshold."""
         p = ws.profile
-        # Thresholds of each score; beside them the highest score, in three searches.
+        # Thresholds of each score; beside them the highest score and the lowest of each fraction,
+        # in three and four searches.
         thresholds = {"posterior": 3}
         if training.config.network.head == "gmm":
             thresholds["log_likelihood"] = 2
         classes, restarts = ws.dataset.num_classes, p.adaptive_restarts
         searches = sum(
-            3 + number * adaptive.number_of_searches(score, classes, restarts)
+            3 + 4 * len(FRACTIONS) + number * adaptive.number_of_searches(score, classes, restarts)
             for score, number in thresholds.items()
         )
         half = p.steps * (2 + 2 + 2 + classes)
@@ -119,29 +116,57 @@ class Adaptive(Kind):
         return ws.file("adversarial", self.name, training.label, key, suffix=".safetensors")
 
 
-def _of_score(p: Profile, model, x, y, norm, score, stored, given) -> dict:
-    """Thresholds of one score, and ``HIGHEST`` -> entry of the record and images [N, ...]."""
+def _of_score(p: Profile, model, x, y, norm, score, stored, given, scale) -> dict:
+    """Thresholds of one score, ``HIGHEST`` and ``LOWEST`` -> entry of the record and images."""
     cuts = {name: cut for name, cut in stored.thresholds.items() if cut is not None}
     ball = {"eps": scrutiny.budgets(p)[norm], "norm": norm, "num_steps": p.adaptive_steps}
-    attack = {"score": score, "batch_size": p.eval_batch, **ball}
-    effort = {"thresholds": list(cuts.values()), "restarts": p.adaptive_restarts}
-    missed_at = adaptive.adaptive_attack(model, x, y, given=given, **effort, **attack)
+    effort = {"restarts": p.adaptive_restarts, "batch_size": p.eval_batch}
+    attacked = attack_detector(
+        model,
+        x,
+        y,
+        score=score,
+        thresholds=list(cuts.values()),
+        given=given,
+        scale=scale,
+        **effort,
+        **ball,
+    )
     with torch.no_grad():
         classes = model(x[:1]).shape[1]
     searches = adaptive.number_of_searches(score, classes, p.adaptive_restarts)
     found = {}
-    for (name, cut), of_cut in zip(cuts.items(), missed_at, strict=True):
+    for (name, cut), of_cut in zip(cuts.items(), attacked.at, strict=True):
         entry = {"cut": cut, **_scored(model, of_cut.images, y, score)}
         found[name] = entry | bookkeeping(of_cut.restart, searches), of_cut.images
-    given = [*given, *(of_cut.images for of_cut in missed_at)]
-    images = highest_score(model, x, y, given=given, **attack)
-    entry = _scored(model, images, y, score)
-    found[HIGHEST] = entry | {"auc": _auc(entry, stored.sets["clean"])}, images
+    entry = _scored(model, attacked.highest, y, score)
+    found[HIGHEST] = entry | {"auc": _auc(entry, stored.sets["clean"])}, attacked.highest
+    for fraction, images in attacked.lowest.items():
+        found[f"{LOWEST}-{fraction:g}"] = _scored(model, images, y, score), images
     return found
+
+
+def _by_norm(found: dict[str, dict]) -> dict:
+    """Entries by "norm score name" as the record has them."""
+    norms: dict = {}
+    highest: dict = {}
+    lowest: dict = {}
+    for key, entry in found.items():
+        norm, score, name = key.split()
+        if name == HIGHEST:
+            highest.setdefault(norm, {})[score] = entry
+        elif name.startswith(LOWEST):
+            fraction = name.removeprefix(f"{LOWEST}-")
+            lowest.setdefault(norm, {}).setdefault(score, {})[fraction] = entry
+        else:
+            norms.setdefault(norm, {}).setdefault(score, {})[name] = entry
+    return {"norms": norms, "highest": highest, "lowest": lowest}
 
 
 def _of_images(p: Profile, model, x: Tensor, images: Tensor, norm: str, key: str) -> list[dict]:
     eps = scrutiny.budgets(p)[norm]
+    if LOWEST in key:
+        eps *= float(key.rpartition("-")[2])
     return [
         robustness.inside_ball(x, images, eps, norm, key),
         robustness.finite_logits(model, images, key),
@@ -168,7 +193,7 @@ def _scored(model, images: Tensor, y: Tensor, score: str) -> dict:
 
 def _none_left(entry: dict, sets: dict[str, Scored], norm: str, key: str) -> dict:
     """``sets``: scores and verdicts under the ordinary attacks, and others, by name."""
-    cut = entry["cut"]
+    cut = entry.get("cut", float("-inf"))
     own = missed(entry["score"], entry["right"], cut)
     of_norm = [found for name, found in sets.items() if name.startswith(norm)]
     ordinary = [missed(found.score, found.right, cut, len(own)) for found in of_norm]
@@ -190,7 +215,7 @@ def _auc(entry: dict, clean: Scored) -> float | None:
 
 
 def _rescored(entry: dict, again: dict, key: str) -> dict:
-    # Of the highest scores, whether they are wrong is all that is judged.
+    # Without a threshold, whether they are wrong is all that is judged.
     cut = entry.get("cut", float("-inf"))
     turned = missed(**again, cut=cut).flip(0)
     same = float((missed(entry["score"], entry["right"], cut) == turned).double().mean())

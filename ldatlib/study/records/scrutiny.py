@@ -215,9 +215,10 @@ class Masking(Scrutinised, frozen=True, kw_only=True):
 class Accepted(Scored, frozen=True, kw_only=True):
     """What the adaptive attack found at one threshold; null: before searches told."""
 
-    restarts: Annotated[list[Count] | None, about("new images that each restart found")] = None
+    restarts: Annotated[
+        list[Count] | None, about("new images that each restart found, beside the ordinary attacks")
+    ] = None
     converged: Annotated[bool | None, about("the last restart found none")] = None
-
     cut: Annotated[float, about("the threshold, in units of the score")]
 
 
@@ -248,6 +249,13 @@ class Adaptive(Scrutinised, frozen=True, kw_only=True):
     highest: Annotated[
         dict[str, dict[str, Highest]] | None,
         about("by norm and score: attacked for the highest score; null: before it was"),
+    ] = None
+    lowest: Annotated[
+        dict[str, dict[str, dict[str, Scored]]] | None,
+        about(
+            "by norm, score and fraction of the budget (`0.25`, `0.5`, `1`): wrong images, or the "
+            "least sure ones; null: before it was"
+        ),
     ] = None
     half_budget: Annotated[dict[str, HalfBudget], about("by norm")]
     adversarial: Annotated[str, about("file of the attacked images")]
