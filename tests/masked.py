@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldatlib import load_dataset, pgd
+from ldatlib import load_dataset, make_defence, pgd
 from ldatlib.models import NetworkConfig, build_network
 
 TRAINING_EPS = 0.15
@@ -14,30 +14,48 @@ def digits():
     return load_dataset("digits", val_size=100, test_size=100)
 
 
-def fit(model, epochs, adversary=None, lr=0.2):
-    """A network trained on the digits, or on what ``adversary(model, x, y)`` makes of them."""
+def fit(model, epochs, loss=None, lr=0.2):
+    """A network trained on the digits; ``loss(model, x, y, progress)``, else cross-entropy."""
     x, y = digits().split("train")
+    loss = loss or (lambda model, x, y, progress: F.cross_entropy(model(x), y))
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
     steps = len(x) // 64
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
-    for _ in range(epochs):
+    for epoch in range(epochs):
         for rows in torch.randperm(len(x))[: steps * 64].split(64):
-            seen = adversary(model, x[rows], y[rows]) if adversary else x[rows]
             model.train()
             optimizer.zero_grad()
-            F.cross_entropy(model(seen), y[rows]).backward()
+            loss(model, x[rows], y[rows], (epoch + 1) / epochs).backward()
             optimizer.step()
             schedule.step()
     return model.eval()
 
 
-def trained(seed, head="linear"):
-    """A small network, trained on PGD examples for a few seconds."""
+def small_network(seed, head):
     torch.manual_seed(seed)
     shape = {"depth": 6, "stages": 2, "width": 8, "in_channels": 1, "head": head}
-    model = build_network(NetworkConfig(num_classes=10, **shape), *digits().statistics())
+    return build_network(NetworkConfig(num_classes=10, **shape), *digits().statistics())
+
+
+def pgd_trained(seed):
+    """A small network, trained on PGD examples for a few seconds."""
     ball = {"eps": TRAINING_EPS, "step_size": 0.05, "num_steps": 4}
-    return fit(model, 7, lambda *images: pgd(*images, **ball))
+    return fit(
+        small_network(seed, "linear"),
+        7,
+        lambda model, x, y, progress: F.cross_entropy(model(pgd(model, x, y, **ball)), y),
+    )
+
+
+def ldat_trained(seed):
+    """The same trained by LDAT as the paper writes it."""
+    defence = make_defence("ldat", eps_linf=TRAINING_EPS, eps_l2=0.5, radius=1.5, num_steps=4)
+
+    def loss(model, x, y, progress):
+        x_adv = defence.adversary.finalise(x, defence.adversary(model, x, y))
+        return defence.loss(model, x, x_adv, y, progress=progress)[0]
+
+    return fit(small_network(seed, "gmm"), 7, loss)
 
 
 class Wrapped(nn.Module):
@@ -79,7 +97,7 @@ class Shattered(Wrapped):
 
 
 class Tanhs(nn.Module):
-    """A hidden layer of tanhs; with a gain of 30 they saturate."""
+    """A hidden layer of tanhs; with a large gain they saturate."""
 
     def __init__(self):
         super().__init__()
@@ -90,27 +108,27 @@ class Tanhs(nn.Module):
 
 
 class KWinners(nn.Module):
-    """Of a hidden layer the largest tenth alone goes on (Xiao et al. 2020): jumps everywhere."""
+    """Of each hidden layer the largest twentieth alone goes on (Xiao et al. 2020): it jumps."""
 
     def __init__(self):
         super().__init__()
-        self.first, self.second = nn.Linear(64, 300), nn.Linear(300, 300)
-        self.last = nn.Linear(300, 10)
-
-    @staticmethod
-    def winners(hidden):
-        least = hidden.topk(30, dim=1).values[:, -1:]
-        return hidden * (hidden >= least)
+        widths = (64, 400, 400, 400)
+        pairs = zip(widths, widths[1:], strict=False)
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
+        self.last = nn.Linear(400, 10)
 
     def forward(self, x):
-        hidden = self.winners(self.first(x.flatten(1) - 0.5))
-        return self.last(self.winners(self.second(hidden)))
+        values = x.flatten(1) - 0.5
+        for layer in self.hidden:
+            values = layer(values)
+            values = values * (values >= values.topk(20, dim=1).values[:, -1:])
+        return self.last(values)
 
 
 def saturated_tanhs():
     torch.manual_seed(2)
     model = fit(Tanhs(), 8, lr=0.1)
-    model.gain = 30.0
+    model.gain = 1000.0
     # The last layer once more, for what the saturated ones say.
     model.first.requires_grad_(False)
     return fit(model, 4, lr=0.02)
@@ -118,4 +136,4 @@ def saturated_tanhs():
 
 def k_winners():
     torch.manual_seed(3)
-    return fit(KWinners(), 12, lr=0.05)
+    return fit(KWinners(), 15, lr=0.05)

@@ -18,6 +18,7 @@ from ldatlib.errors import UserError
 from ldatlib.evaluation.ascent import Objective, margins, ranked_wrong
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.joint import (
+    CLEAR,
     UNIT,
     Scale,
     Seen,
@@ -31,8 +32,6 @@ from ldatlib.evaluation.joint import (
 from ldatlib.evaluation.search import best_of, first_above, of_rows, search
 from ldatlib.evaluation.square import random_climb
 
-# A margin and surplus this far above 0 stays there in other batches.
-_CLEAR = 1e-3
 CONFIDENCES = (0.5, 2.0, 5.0, 10.0, 20.0)
 
 
@@ -117,7 +116,7 @@ def adaptive_attack(
         raise UserError("the posterior's log-odds and margins share their unit: leave out scale")
     order = sorted(range(len(thresholds)), key=lambda i: -thresholds[i])
     results: list[list[Missed]] = [[] for _ in thresholds]
-    ball = {"eps": eps, "norm": norm, "num_steps": num_steps, "goal": _CLEAR}
+    ball = {"eps": eps, "norm": norm, "num_steps": num_steps, "goal": CLEAR}
     if not differentiable(model, x, score):
         ball["climb"] = random_climb(queries, seed)
     with frozen(model):
@@ -149,15 +148,15 @@ class _Attack:
 
     def run(self, threshold: float, restarts: int) -> Missed:
         given, merit = self._best(self.seeds, threshold)
-        known = merit > _CLEAR
+        known = merit > CLEAR
         self.found, merit = self._best([given, self.found], threshold)
         if self.majority and threshold >= 0.5:
             progress, stricter = self.majority
             shift = log_odds(stricter) - log_odds(threshold)
-            new = first_above(progress + shift, _CLEAR)
+            new = first_above(progress + shift, CLEAR)
         else:
-            progress = self._search(threshold, restarts, (merit <= _CLEAR).nonzero().squeeze(1))
-            new = first_above(progress, _CLEAR)
+            progress = self._search(threshold, restarts, (merit <= CLEAR).nonzero().squeeze(1))
+            new = first_above(progress, CLEAR)
             # A posterior of 0.5 is more than all others together, so from there on the surplus is
             # the smaller of the two: the thresholds' objectives differ by a constant.
             if self.score == "posterior" and threshold >= 0.5:

@@ -6,6 +6,7 @@ the order of a batch nor its size matters beyond rounding.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def ranked_wrong(logits: Tensor, y: Tensor) -> Tensor:
 
 def random_perturbation(like: Tensor, norm: str, generator: torch.Generator | None) -> Tensor:
     """Random perturbations of length 1 in the norm, one an image of ``like`` [N, ...]."""
-    settings = {"dtype": like.dtype, "device": like.device, "generator": generator}
+    settings: dict[str, Any] = {"dtype": like.dtype, "device": like.device, "generator": generator}
     if norm == "linf":
         noise = 2 * torch.rand(like.shape, **settings) - 1
         length = noise.flatten(1).abs().amax(1)

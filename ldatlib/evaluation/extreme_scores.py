@@ -7,6 +7,7 @@ they say what becomes of every threshold there is (``rejection.curve``).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ def highest_score(
     def of(rows: Tensor) -> list[Objective]:
         return [_wrong_and_sure(model, y[rows], score, scale)] * restarts
 
-    effort = {"num_steps": num_steps, "restarts": restarts, "queries": queries}
+    effort: dict[str, Any] = {"num_steps": num_steps, "restarts": restarts, "queries": queries}
     effort |= {"batch_size": batch_size, "seed": seed, "goal": float("inf")}
     return _attack(model, x, of, score=score, eps=eps, norm=norm, given=given, **effort)
 
@@ -87,7 +88,7 @@ def lowest_score(
     batch_size: int = 128,
     seed: int = 0,
 ) -> Tensor:
-    """For each image one of its ball that is wrong or, where none was found, the least sure; [N, ...].
+    """For each image one of its ball that is wrong or, if none was found, the least sure; [N, ...].
 
     By ``search``: the score alone is lowered in ``restarts`` restarts, and a wrong class is looked
     for in one. An image that is wrong is not accepted and right, whatever its score.
@@ -108,7 +109,7 @@ def lowest_score(
 
         return [unsure, wrong, *[unsure] * (restarts - 1)]
 
-    effort = {"num_steps": num_steps, "restarts": restarts, "queries": queries}
+    effort: dict[str, Any] = {"num_steps": num_steps, "restarts": restarts, "queries": queries}
     effort |= {"batch_size": batch_size, "seed": seed, "goal": _WRONG / 2}
     return _attack(model, x, of, score=score, eps=eps, norm=norm, given=given, **effort)
 
@@ -136,7 +137,7 @@ def _attack(
             raise UserError(f"{name} must be at least 1, not {value}")
     steep = differentiable(model, x, score)
     results = [x[:0].clone()]
-    ball = {"eps": eps, "norm": norm, "num_steps": num_steps, "goal": goal}
+    ball: dict[str, Any] = {"eps": eps, "norm": norm, "num_steps": num_steps, "goal": goal}
     with frozen(model):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             generator = torch.Generator(x.device).manual_seed(seed)

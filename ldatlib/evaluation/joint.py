@@ -22,6 +22,8 @@ from ldatlib.evaluation import detection
 from ldatlib.evaluation.ascent import margins, true_class
 from ldatlib.evaluation.detection import Score
 
+# A margin and surplus this far above 0 stays there in other batches.
+CLEAR = 1e-3
 # Records hold scores with six digits: what rounds to the threshold is accepted.
 _LARGEST_POSTERIOR = 1 - 5e-7
 _LOOKED_AT = 32
@@ -64,6 +66,7 @@ def look(model: nn.Module, images: Tensor, score: Score) -> Seen:
     if score == "log_likelihood":
         features = model.features(images)
         return Seen(model.head(features), model.head.log_likelihood(features), features)
+    assert callable(score), "check_score has let it pass"
     return Seen(model(images), detection.own_score(model, images, score))
 
 
@@ -89,6 +92,8 @@ def joint_of(
         surplus = value - others.logsumexp(1) - log_odds(threshold)
     else:
         surplus = (seen.score - threshold) / scale.score
+        # At the threshold an image is accepted; a score that is counted is often exactly there.
+        surplus = surplus.masked_fill(surplus == 0, 2 * CLEAR)
     return (value - others.amax(1)) / scale.margin, surplus
 
 
@@ -155,8 +160,6 @@ def differentiable(model: nn.Module, x: Tensor, score: Score) -> bool:
         values = detection.own_score(model, images, score)
         if not values.requires_grad:
             return False
-        (gradient,) = torch.autograd.grad(values.sum(), images, allow_unused=True)
-    if gradient is None:
-        return False
+        (gradient,) = torch.autograd.grad(values.sum(), images, materialize_grads=True)
     steep = gradient.nan_to_num(0, 0, 0).flatten(1).abs().amax(1) > 0
     return bool(steep.float().mean() >= 0.5)

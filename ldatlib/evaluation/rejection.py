@@ -16,6 +16,7 @@ ball, and the lowest of a right one in each smaller ball.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ Judged = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Attacked:
-    """What the attacks found: ``at`` each threshold, ``highest`` [N, ...], ``lowest`` by fraction."""
+    """What was found: ``at`` each threshold, ``highest`` [N, ...], ``lowest`` by fraction."""
 
     at: list[Missed]
     highest: Tensor
@@ -127,7 +128,7 @@ def attack_detector(
 
     Parameters are those of ``adaptive_attack``. Each begins at what those before it have found.
     """
-    attack = {"score": score, "norm": norm, "scale": scale, "num_steps": num_steps}
+    attack: dict[str, Any] = {"score": score, "norm": norm, "scale": scale, "num_steps": num_steps}
     attack |= {"queries": queries, "batch_size": batch_size, "seed": seed}
     at = adaptive_attack(
         model, x, y, thresholds=thresholds, eps=eps, given=given, restarts=restarts, **attack
@@ -185,7 +186,8 @@ def reject(
     scale = scale_of(model, x_val, y_val, score)
     val = judge(model, x_val, y_val, score)
     cuts = {f"accept_{a}": detection.freeze_threshold(*val, a / 100) for a in (95, 99)}
-    attack = {"eps": eps, "norm": norm, "scale": scale, "given": given, "num_steps": num_steps}
+    attack: dict[str, Any] = {"eps": eps, "norm": norm, "scale": scale, "num_steps": num_steps}
+    attack |= {"given": given}
     attack |= {"restarts": restarts, "queries": queries, "batch_size": batch_size, "seed": seed}
     found = attack_detector(model, x, y, score=score, thresholds=list(cuts.values()), **attack)
     clean, highest = judge(model, x, y, score), judge(model, found.highest, y, score)

@@ -21,11 +21,10 @@ def run_restarts(
         for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
             if not len(part):
                 break
-            found = METHODS[attack.method].run(model, part, labels, attack, seed)
-            restarts.append(torch.full_like(labels, -1))
-            if isinstance(found, Found):
-                found, restarts[-1] = found.images, found.restart
-            found = found.detach()
+            answer = METHODS[attack.method].run(model, part, labels, attack, seed)
+            silent = torch.full_like(labels, -1)
+            restarts.append(answer.restart if isinstance(answer, Found) else silent)
+            found = (answer.images if isinstance(answer, Found) else answer).detach()
             # DDN and DeepFool divide by gradients that may vanish.
             finite = found.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
             delta = torch.where(finite, found - part, 0)

@@ -12,6 +12,7 @@ images, so that nothing depends on the batch beyond rounding.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -158,7 +159,7 @@ def _descend(objective: Objective, x: Tensor, start: Tensor, way: Way) -> tuple[
 
     *wide, home = _steps(way.num_steps, len(way.radii))
     for radius, steps in zip(way.radii, wide, strict=False):
-        ball = {"eps": radius * way.eps, "norm": way.norm, "num_steps": steps}
+        ball: dict[str, Any] = {"eps": radius * way.eps, "norm": way.norm, "num_steps": steps}
         start, _ = ascend(value_alone, x, start=start, **ball)
     ball = {"eps": way.eps, "norm": way.norm, "num_steps": home}
     return ascend(objective, x, start=start, goal=way.goal, **ball)
@@ -221,5 +222,5 @@ def margin_search(
         else strongest(model, y)
         for number in range(restarts)
     ]
-    ball = {"eps": eps, "norm": norm, "num_steps": num_steps, "radii": radii}
+    ball: dict[str, Any] = {"eps": eps, "norm": norm, "num_steps": num_steps, "radii": radii}
     return search(objectives, x, generator=torch.Generator(x.device).manual_seed(seed), **ball)

@@ -4,6 +4,7 @@ The package's own random search, its loss replaced.
 """
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def square(
     check_ball(eps, norm)
     found, merit = x.clone(), x.new_full((len(x),), float("-inf"))
 
-    class OnObjective(SquareAttack):
+    class OnObjective(SquareAttack):  # type: ignore[misc]
         """Its labels are the images' rows."""
 
         def margin_and_loss(self, images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,7 @@ def random_climb(queries: int, seed: int) -> Climb:
     restarts = itertools.count()
 
     def climb(objective: Objective, x: Tensor, start: Tensor, way: Way) -> tuple[Tensor, Tensor]:
-        ball = {"eps": way.eps, "norm": way.norm, "goal": way.goal}
+        ball: dict[str, Any] = {"eps": way.eps, "norm": way.norm, "goal": way.goal}
         return square(objective, x, queries=queries, seed=seed + next(restarts), **ball)
 
     return climb

@@ -30,6 +30,7 @@ EVALUATED = TINY | {
     "saved_images": 60,
     "sweep_images": 60,
     "scrutiny_images": 20,
+    "autoattack_norms": ("l2",),
     "scrutiny_norms": ("l2",),
     "masking_restarts": 1,
     "masking_queries": 30,

@@ -1,5 +1,7 @@
 """Stronger and different attacks on the same ball, beside the usual ones."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,16 +26,16 @@ def dlr_test(bench: Bench, reported: Tensor) -> dict:
     if bench.classes < 3:
         return skipped("dlr", f"the DLR loss needs 3 classes, there are {bench.classes}")
     right = bench.run("dlr", bench.apgd("dlr", bench.effort.restarts))
-    rival = bench.apgd("ce", bench.effort.restarts)
-    rival = bench.run("restarts_scaled", rival, bench.ordinary())
+    usual = bench.apgd("ce", bench.effort.restarts)
+    rival = bench.run("restarts_scaled", usual, bench.ordinary())
     return against("dlr", right, reported, rival, ORDINARY)
 
 
 def margin_test(bench: Bench, reported: Tensor) -> dict:
     """The loss alone is another one: the cross-entropy is searched from larger balls, too."""
     right = bench.run("margin", bench.search(bench.repeated(margins)))
-    rival = bench.search(bench.repeated(cross_entropy))
-    rival = bench.run("ce_scaled", rival, bench.ordinary())
+    usual = bench.search(bench.repeated(cross_entropy))
+    rival = bench.run("ce_scaled", usual, bench.ordinary())
     return against("margin", right, reported, rival, ORDINARY)
 
 
@@ -63,7 +65,7 @@ def step_size_test(bench: Bench, reported: Tensor) -> dict:
         tried[f"step_size_{factor:g}"] = bench.run(f"step_size_{factor:g}", bench.library(spec))
     name = min(tried, key=lambda key: int(tried[key].sum()))
     sweep = {key.removeprefix("step_size_"): share(right) for key, right in tried.items()}
-    judged = {"tried": len(tried), "sweep": sweep}
+    judged: dict[str, Any] = {"tried": len(tried), "sweep": sweep}
     return against("step_size", tried[name], reported, bench.pgd, "PGD", **judged)
 
 
@@ -71,7 +73,7 @@ def iterations_test(bench: Bench, reported: Tensor) -> dict:
     spec = Attack("pgd", bench.norm, bench.eps, 10 * bench.effort.steps)
     # What PGD has fooled is fooled; the others are attacked for longer.
     right = bench.run("iterations", bench.library(spec), among=bench.pgd)
-    more = {"iterations": spec.steps, "pgd": share(bench.pgd)}
+    more: dict[str, Any] = {"iterations": spec.steps, "pgd": share(bench.pgd)}
     return against("iterations", right, reported, **more)
 
 
@@ -90,7 +92,7 @@ def square_test(bench: Bench, reported: Tensor, white_box: Tensor) -> dict:
     """``white_box`` [N]: right under all attacks that see gradients."""
     spec = Attack("square", bench.norm, bench.eps, bench.effort.queries)
     right = bench.run("square", bench.library(spec))
-    more = {"white_box": white_box, "queries": spec.steps}
+    more: dict[str, Any] = {"white_box": white_box, "queries": spec.steps}
     return against("square", right, reported, bench.pgd, "PGD", **more)
 
 
@@ -106,6 +108,6 @@ def transfer_test(
     }
     name = min(tried, key=lambda key: int(tried[key].sum()))
     sources = {key: share(right) for key, right in tried.items()}
-    more = {"tried": len(tried), "white_box": white_box, "sources": sources}
+    more: dict[str, Any] = {"tried": len(tried), "white_box": white_box, "sources": sources}
     found = against("transfer", tried[name], reported, bench.pgd, "PGD", **more)
     return {**found, "reason": f"strongest source {name}: {found['reason']}"}

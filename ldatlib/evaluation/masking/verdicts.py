@@ -1,5 +1,7 @@
 """When a test for gradient masking sounds, and how it says so."""
 
+from typing import Any
+
 from torch import Tensor
 
 from ldatlib.evaluation.robustness import share
@@ -86,7 +88,7 @@ def against(
     """
     taken = reported & ~right
     reason = f"leaves {percent(right)}, {int(taken.sum())} of the reported {percent(reported)} fall"
-    numbers = {
+    numbers: dict[str, Any] = {
         "robust_accuracy": share(right),
         "reported": share(reported),
         "taken": share(taken),

@@ -131,8 +131,8 @@ def adaptive_rows(adaptive: Sequence[Adaptive], ordinary: Sequence[Detection]) -
                     row = {"defence": record.defence, "seed": record.seed, "norm": norm}
                     row |= {"score": score, "threshold": THRESHOLDS[name], "cut": entry.cut}
                     row |= _one_threshold(entry, highest, seen, score, norm)
-                    half = record.half_budget[norm].robust_accuracy
-                    row |= words.columns("half_budget", half)
+                    own = record.half_budget[norm].robust_accuracy
+                    row |= words.columns("half_budget", own)
                     row["consistent"] = row["detection_robust_low"] <= 100 * best[norm].high
                     rows.append(row | {"images": record.images, "ok": record.ok})
     return pd.DataFrame(rows)
