@@ -49,6 +49,7 @@ SHARES = {
     "transfer": lambda r: r.targets["ldat-s0"]["linf_pgd"].value,
     "features": lambda r: r.numbers.probe,
     "detection": lambda r: r.scores["posterior"].sets["l2_pgd"].right.count("1") / 60,
+    "search": lambda r: r.norms["l2"].robust_accuracy.value,
     "autoattack": lambda r: r.norms["l2"].robust_accuracy.value,
     "masking": lambda r: r.norms["l2"].pgd.value,
     "adaptive": lambda r: r.half_budget["l2"].robust_accuracy.value,
