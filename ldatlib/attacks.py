@@ -121,13 +121,27 @@ def boundary_attack(
         raise UserError(f"radius must be a positive number or None, not {radius}")
     if optimizer not in _STEPS:
         raise UserError(f"unknown optimizer {optimizer!r}; known: {', '.join(_STEPS)}")
+    x_adv, _ = boundary_walk(model, x, y, num_steps, gamma, optimizer, generator)
+    return x_adv if radius is None else finalise(x.detach(), x_adv, radius)
+
+
+def boundary_walk(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    num_steps: int,
+    gamma: float,
+    optimizer: str,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Algorithm 1 itself: its last iterate, and which images [N] were right where it began."""
     x = x.detach()
     delta = torch.zeros_like(x)
     eps = torch.ones(len(x), dtype=x.dtype, device=x.device)
     fallback = _random_directions(x, generator)
     step = _STEPS[optimizer]()
     with frozen(model), torch.enable_grad():
-        for _ in range(num_steps):
+        for k in range(num_steps):
             delta.requires_grad_(True)
             logits = model(x + delta)
             # The sum, not the mean: an image's gradient must not depend on the batch around it.
@@ -135,11 +149,13 @@ def boundary_attack(
             gradient = unit_direction(torch.autograd.grad(loss, delta)[0], fallback)
             delta = delta.detach()
             misclassified = logits.detach().argmax(1) != y
+            if k == 0:
+                right = ~misclassified
             eps = torch.where(misclassified, eps * (1 - gamma), eps * (1 + gamma))
             # If delta and the step cancel exactly, the gradient's direction stands in for 0/0.
             eta = unit_direction(delta + step(gradient), gradient)
             delta = per_image(eps, eta) * eta
-    return x + delta if radius is None else finalise(x, x + delta, radius)
+    return x + delta, right
 
 
 def finalise(x: Tensor, x_adv: Tensor, radius: float) -> Tensor:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from ldatlib import attacks
 from ldatlib.defences.settings import Settings
 
+# For the log: a mean over images, a scalar, and how many images it is of.
+Mean = tuple[Tensor, int | Tensor]
+
 
 @dataclass(frozen=True)
 class Adversary(Settings, ABC):
@@ -39,6 +42,12 @@ class Adversary(Settings, ABC):
     def finalise(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """What the loss sees; here the images as they are, because they are inside the ball."""
         return x_adv
+
+    def logged(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Mean]]:
+        """What a call returns, and what the log says of it beside the mean length."""
+        return self(model, x, y, generator), {}
 
     def as_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, **super().as_dict()}
@@ -125,18 +134,32 @@ class Boundary(Adversary):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        return attacks.boundary_attack(
-            model,
-            x,
-            y,
-            num_steps=self.num_steps,
-            gamma=self.gamma,
-            optimizer=self.optimizer,
-            generator=generator,
-        )
+        return self.logged(model, x, y, generator)[0]
 
     def finalise(self, x: Tensor, x_adv: Tensor) -> Tensor:
         return attacks.finalise(x, x_adv, self.radius)
+
+    def logged(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Mean]]:
+        """Beside it lengths and the share beyond the radius, of right and wrong images apart.
+
+        Two populations: what is wrong from the start mostly shrinks, to ``(1 - gamma) ** K``.
+        """
+        x_adv, right = attacks.boundary_walk(
+            model, x, y, self.num_steps, self.gamma, self.optimizer, generator
+        )
+        lengths = attacks.l2_norm(x_adv - x)
+        result: dict[str, Mean] = {"attacked_right": (right.float().mean(), len(y))}
+        for name, side in (("right", right), ("wrong", ~right)):
+            # Means by a sum: a side without images must not be 0/0.
+            count = side.sum()
+            for what, values in (
+                ("attack_norm", lengths),
+                ("projected", (lengths > self.radius).float()),
+            ):
+                result[f"{what}_{name}"] = ((values * side).sum() / count.clamp_min(1), count)
+        return x_adv, result
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ldatlib.defences.base import Defence, Loss, accuracy
 from ldatlib.gmm import CENTROID_INITS, REGULARIZER_SCALES, GaussianMixtureHead
 from ldatlib.models import HEADS, Classifier
 
-LAMBDA_SCHEDULES = ("grow", "grow_by_step", "constant", "decay")
+LAMBDA_SCHEDULES = ("grow", "grow_by_step", "grow_from_half", "constant", "decay")
 
 # LDAT for new users: of the likelihood terms tried on CIFAR-10, the one under which most
 # validation images survived PGD L2 (docs/regularizer.md). Table 1 has LDAT as written, ``"ldat"``.
@@ -20,10 +20,15 @@ def lambda_at(progress: float, schedule: str, lambda_init: float) -> float:
     """The weight of L_lkd at ``progress = t / T`` in (0, 1].
 
     ``"grow"`` is Eq. 12, where t counts epochs; ``"grow_by_step"`` the same by the step, which
-    differs where epochs are few. ``"decay"`` is Section 4.1.2 ("decreases linearly to 0"): the
-    paper says both (``docs/gaps.md``, gap 1).
+    differs where epochs are few. ``"grow_from_half"`` is 0 for half of the training and then grows
+    to the same end. ``"decay"`` is Section 4.1.2 ("decreases linearly to 0"): the paper says both
+    (``docs/gaps.md``, gap 1). By the epoch it begins at 1 - 1/T.
     """
-    factors = {"constant": 1.0, "decay": 1.0 - progress}
+    factors = {
+        "constant": 1.0,
+        "decay": 1.0 - progress,
+        "grow_from_half": max(0.0, 2 * progress - 1),
+    }
     return lambda_init * factors.get(schedule, progress)
 
 

@@ -34,12 +34,11 @@ def sibling(run: Trainings) -> list[Training]:
 
 
 def ablations(run: Trainings) -> list[Training]:
-    # The base is in several of them.
-    return list({training.label: training for training in run.ablations()}.values())
+    return _each_once(run.ablations())
 
 
 def switches(run: Trainings) -> list[Training]:
-    return [] if run.profile.ablations == "paper" else list(run.switch_trainings().values())
+    return [] if run.profile.ablations == "paper" else _each_once(run.switch_trainings().values())
 
 
 def base(run: Trainings) -> list[Training]:
@@ -48,6 +47,11 @@ def base(run: Trainings) -> list[Training]:
 
 def in_feature_space(run: Trainings) -> list[Training]:
     return [t for t in first_seed(run) if t.name in ("trades", "ldat", run.profile.base)]
+
+
+def _each_once(trainings: Iterable[Training]) -> list[Training]:
+    # The base is in several of the ablations.
+    return list({training.label: training for training in trainings}.values())
 
 
 COMPUTES: dict[str, tuple[tuple[str, Which], ...]] = {

@@ -10,6 +10,7 @@ from ldatlib.errors import UserError
 from ldatlib.files import home
 from ldatlib.study import plugins
 from ldatlib.study.settings import Profile, parse_value
+from ldatlib.study.switches import REPLACED_ATTACKS
 
 RESULTS = home() / "data" / "results"
 
@@ -69,6 +70,7 @@ _CIFAR10 = Profile(
     # radius 1.5, budgets 8/255 and 0.5.
     precision="auto",
     ablations="all",
+    replaced_attacks=tuple(REPLACED_ATTACKS),
     eval_images=10_000,
     eval_batch=500,
     saved_images=1000,
@@ -102,6 +104,20 @@ _CIFAR10_SMALL = replace(
     # LDAT as written collapses at this size (docs/regularizer.md): varied, it shows nothing.
     base="ldat_chosen",
     ablations="switches",
+    replaced_attacks=("PGD-CE", "PGD-KL", "PGD-CE*", "PGD-KL*"),
+    likelihood_switches=(
+        "lambda by step",
+        "lambda constant",
+        "lambda decaying",
+        "lambda 0",
+        "lambda 0.01",
+        "lambda 0.1",
+        "lambda 0.3",
+        "L_lkd half",
+        "L_lkd mean",
+        "centroids N",
+        "centroids undecayed",
+    ),
     storage="half",
     # The images of the scrutiny, too: every attack there is has seen the same ones.
     eval_images=500,

@@ -18,6 +18,7 @@ from ldatlib.defences.registry import defence_names
 from ldatlib.errors import UserError
 from ldatlib.execution import COMPILE, PRECISIONS
 from ldatlib.models import network_names
+from ldatlib.study.switches import LIKELIHOOD_SWITCHES, OTHER_SWITCHES, REPLACED_ATTACKS
 
 
 def _number(default, low, high, about):
@@ -120,6 +121,19 @@ class Profile:
         "paper", ("paper", "switches", "all"), "05: Table 3, Fig. 6; every switch; a factorial too"
     )
     base: str = _choice("ldat", ("ldat", "ldat_chosen"), "05: the LDAT that is varied")
+    replaced_attacks: tuple[str, ...] = _choice(
+        ("PGD-CE", "PGD-KL", "PGD-CE*", "PGD-KL*"),
+        tuple(REPLACED_ATTACKS),
+        "Fig. 6: attacks in the place of Algorithm 1, L2 or L-inf (*); a factorial takes them too",
+    )
+    likelihood_switches: tuple[str, ...] = _choice(
+        tuple(LIKELIHOOD_SWITCHES),
+        tuple(LIKELIHOOD_SWITCHES),
+        "05: changes of the likelihood term of LDAT as written",
+    )
+    other_switches: tuple[str, ...] = _choice(
+        tuple(OTHER_SWITCHES), tuple(OTHER_SWITCHES), "05: changes of the base"
+    )
     betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")
     tsne_images: int = _number(1000, 20, 10**5, "Fig. 7: images, each natural and adversarial")
     plane_classes: tuple[int, ...] = _number((0, 1, 2), 0, 10**6, "Fig. 1 and 2: the classes drawn")

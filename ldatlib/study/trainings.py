@@ -4,34 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ldatlib.data import Dataset
-from ldatlib.defences import PGD, TITLES, NoAdversary, make_defence
+from ldatlib.defences import CHOSEN, PGD, TITLES, NoAdversary, make_defence
 from ldatlib.errors import UserError
 from ldatlib.models import NetworkConfig
 from ldatlib.study.settings import Profile
+from ldatlib.study.switches import LIKELIHOOD_SWITCHES, OTHER_SWITCHES, REPLACED_ATTACKS
 from ldatlib.training.config import TrainConfig
 
-# The likelihood term and what it pulls together, one thing changed at a time from LDAT as written.
-LIKELIHOOD_SWITCHES: dict[str, dict] = {
-    "lambda by step": {"lambda_schedule": "grow_by_step"},
-    "lambda constant": {"lambda_schedule": "constant"},
-    "lambda decaying": {"lambda_schedule": "decay"},
-    "lambda 0": {"lambda_init": 0.0},
-    "lambda 0.01": {"lambda_init": 0.01},
-    "lambda 0.1": {"lambda_init": 0.1},
-    "lambda 0.3": {"lambda_init": 0.3},
-    "L_lkd half": {"regularizer_scale": "half"},
-    "L_lkd mean": {"regularizer_scale": "mean"},
-    "centroids N": {"centroid_init": "normal"},
-    "centroids undecayed": {"centroid_weight_decay": False},
-}
-# Everything else, from the profile's base: where LDAT as written collapses, nothing would show.
-OTHER_SWITCHES: dict[str, dict] = {
-    "Adam in Algorithm 1": {"optimizer": "adam"},
-    "K 20": {"num_steps": 20},
-    "margin 0": {"margin": 0.0},
-    "margin 0.5": {"margin": 0.5},
-    "weight averaging": {"ema_decay": 0.9995},
-}
 # Far from the seeds of a run's own trainings.
 SURROGATE_SEED = 1000
 PLANE_DEFENCES = ("natural", "standard", "ldat")
@@ -70,12 +49,13 @@ class Trainings:
         variant: str = "",
         network: dict | None = None,
         ema_decay: float | None = None,
+        epochs: int | None = None,
         **switches,
     ) -> Training:
         """One defence of this run with its seed; ``switches`` replace fields of the defence.
 
         ``variant`` tells trainings of one defence apart in file names; ``network`` replaces fields
-        of the network, ``ema_decay`` the profile's.
+        of the network, ``ema_decay`` and ``epochs`` the profile's.
         """
         p = self.profile
         if name == "ldat":
@@ -100,7 +80,7 @@ class Trainings:
         config = TrainConfig(
             defence=defence,
             network=built,
-            epochs=p.plane_epochs if view == "plane" else p.epochs,
+            epochs=epochs or (p.plane_epochs if view == "plane" else p.epochs),
             seed=seed,
             batch_size=p.batch_size,
             lr=p.lr,
@@ -126,28 +106,36 @@ class Trainings:
 
     def likelihood_trainings(self) -> dict[str, Training]:
         """LDAT as written and its likelihood term changed (``docs/regularizer.md``)."""
-        changed = {n: self._switched("ldat", n, s) for n, s in LIKELIHOOD_SWITCHES.items()}
-        return {"as written": self.training("ldat"), **changed}
+        changed = {n: LIKELIHOOD_SWITCHES[n] for n in self.profile.likelihood_switches}
+        return {"as written": self.training("ldat")} | {
+            # The chosen one is a defence of its own: trained once.
+            n: self.training("ldat_chosen") if s == CHOSEN else self._switched("ldat", n, s)
+            for n, s in changed.items()
+        }
 
     def switch_trainings(self) -> dict[str, Training]:
         """Those, then the profile's base and everything else of it changed (``docs/gaps.md``)."""
         base, trainings = self.profile.base, self.likelihood_trainings()
         if base != "ldat":
             trainings[TITLES[base]] = self.training(base)
-        return trainings | {n: self._switched(base, n, s) for n, s in OTHER_SWITCHES.items()}
+        others = {n: OTHER_SWITCHES[n] for n in self.profile.other_switches}
+        return trainings | {n: self._switched(base, n, s) for n, s in others.items()}
 
     def _switched(self, base: str, name: str, switches: dict) -> Training:
         return self.training(base, variant=name.replace(" ", "-"), **switches)
 
     def factorial_trainings(self) -> dict[tuple[str, str], Training]:
-        """{linear, GMM head} x {Algorithm 1, PGD L2, PGD L-inf} on LDAT's mixture of losses."""
+        """{linear, GMM head} x {Algorithm 1, PGD on the cross-entropy}, LDAT's mixture of losses.
+
+        The attacks are those of Fig. 6, head -> attack -> training.
+        """
         attacks, base = self.attack_trainings(), self.profile.base
-        names = {"Algorithm 1": "Algorithm 1", "PGD-CE": "PGD L2", "PGD-CE*": "PGD L-inf"}
-        trainings = {("GMM", title): attacks[name] for name, title in names.items()}
-        for name, title in names.items():
+        names = [name for name in attacks if "KL" not in name]
+        trainings = {("GMM", name): attacks[name] for name in names}
+        for name in names:
             attacker = attacks[name].config.defence.adversary
             variant = "-".join(filter(None, ("linear-head", attacks[name].variant)))
-            trainings["linear", title] = self.training(
+            trainings["linear", name] = self.training(
                 base, variant=variant, head="linear", adversary=attacker
             )
         return trainings
@@ -214,15 +202,19 @@ class Trainings:
     def attack_trainings(self) -> dict[str, Training]:
         """Fig. 6: the base with Algorithm 1, and PGD in its place; ``*`` is L-inf, as there."""
         p, base = self.profile, self.profile.base
-        budgets = {"l2": (p.eps_l2, p.eps_l2 / 5, ""), "linf": (p.eps_linf, p.eps_linf / 4, "*")}
+        balls = {
+            "l2": ("l2", p.eps_l2, p.eps_l2 / 5),
+            "linf": ("linf", p.eps_linf, p.eps_linf / 4),
+            "radius": ("l2", p.radius, p.radius / 5),
+        }
         trainings = {"Algorithm 1": self.training(base)}
-        for norm, (eps, step_size, star) in budgets.items():
-            for loss in ("ce", "kl"):
-                trainings[f"PGD-{loss.upper()}{star}"] = self.training(
-                    base,
-                    variant=f"pgd-{loss}-{norm}",
-                    adversary=PGD(norm, eps, step_size, p.attack_steps, loss),
-                )
+        for name in p.replaced_attacks:
+            ball, loss = REPLACED_ATTACKS[name]
+            trainings[name] = self.training(
+                base,
+                variant=f"pgd-{loss}-{ball}",
+                adversary=PGD(*balls[ball], p.attack_steps, loss),
+            )
         return trainings
 
     def select_seed(self, trainings: Sequence[Training], seed: int = 0) -> list[Training]:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ldatlib.attacks import l2_norm
 from ldatlib.data import Dataset, augment, to_float
+from ldatlib.defences.adversaries import Mean
 from ldatlib.errors import UserError
 from ldatlib.execution import Execution, place, prepare
 from ldatlib.models import Classifier, build_network
@@ -71,7 +72,7 @@ class Learner:
         """Cosine from ``config.lr`` to 0; ``epoch`` counts from 0 and may be within an epoch."""
         return self.config.lr * (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
 
-    def step(self, images: Tensor, y: Tensor, *, lr: float, progress: float) -> dict[str, Tensor]:
+    def step(self, images: Tensor, y: Tensor, *, lr: float, progress: float) -> dict[str, Mean]:
         """One step on images [N, C, H, W] uint8 with labels ``y`` [N]; the means for the log."""
         config, defence = self.config, self.config.defence
         for group in self.optimizer.param_groups:
@@ -81,13 +82,14 @@ class Learner:
                 images, padding=config.padding, flip=self.flip, generator=self.generator
             )
         x = to_float(images).contiguous(memory_format=torch.channels_last)
-        means = {}
-        x_adv = defence.adversary(self.model, x, y, self.generator)
+        x_adv, means = defence.adversary.logged(self.model, x, y, self.generator)
         if x_adv is not x:
-            # What the attack reached, and what is left of it after the projection.
-            means["attack_norm"] = l2_norm(x_adv - x).mean()
+            reached = l2_norm(x_adv - x)
             x_adv = defence.adversary.finalise(x, x_adv)
-            means["perturbation_norm"] = l2_norm(x_adv - x).mean()
+            # What the attack reached, and what is left of it after the projection.
+            left = l2_norm(x_adv - x)
+            means |= {"attack_norm": (reached.mean(), len(y))}
+            means |= {"perturbation_norm": (left.mean(), len(y))}
         for network in filter(None, (self.model, self.teacher)):
             network.train()
         loss, parts = defence.loss(self.model, x, x_adv, y, progress=progress, teacher=self.teacher)
@@ -96,7 +98,7 @@ class Learner:
         self.optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
-        return {"loss": loss.detach(), **means, **parts}
+        return means | {k: (v, len(y)) for k, v in {"loss": loss.detach(), **parts}.items()}
 
     def is_finite(self) -> bool:
         """Whether every weight is: the last ones of an epoch are in no loss yet."""

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ldatlib.data import Dataset
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors, write_bytes
 from ldatlib.training.config import Storage, TrainConfig
-from ldatlib.training.learner import Learner
+from ldatlib.training.learner import Learner, Mean
 
 
 @dataclass
@@ -26,22 +27,32 @@ class Progress:
     epoch_start: Tensor
     epoch: int = 0
     step: int = 0
-    # Of the log's means over the epoch so far, each weighed by its images.
+    # Of the log's means over the epoch so far: each summed over its images, and how many they are.
     sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
     best: float = -1.0
     log: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, means: Mapping[str, Tensor], images: int) -> None:
+    def add(self, means: Mapping[str, Mean]) -> None:
         """A step was done."""
-        for name, value in means.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * images
+        for name, (mean, images) in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + mean * images
+            self.counts[name] = self.counts.get(name, 0) + torch.as_tensor(images)
         self.step += 1
+
+    def means(self) -> dict[str, float]:
+        """Over the epoch so far; what had no image is left out."""
+        return {
+            name: float(value) / int(self.counts[name])
+            for name, value in self.sums.items()
+            if int(self.counts[name])
+        }
 
     def end_epoch(self, line: dict[str, Any], epoch_start: Tensor) -> None:
         self.log.append(line)
         self.epoch += 1
-        self.step, self.sums, self.epoch_start = 0, {}, epoch_start
+        self.step, self.sums, self.counts, self.epoch_start = 0, {}, {}, epoch_start
 
 
 def state_path(checkpoint: Path) -> Path:
@@ -88,7 +99,8 @@ class Files:
 
     def save_state(self, learner: Learner, progress: Progress) -> None:
         tensors = {**learner.tensors(), "epoch_start": progress.epoch_start}
-        tensors |= {f"sums/{name}": value for name, value in progress.sums.items()}
+        for group, values in (("sums", progress.sums), ("counts", progress.counts)):
+            tensors |= {f"{group}/{name}": value for name, value in values.items()}
         header = {
             "kind": "state",
             "epoch": progress.epoch,
@@ -117,9 +129,17 @@ class Files:
             learner.load_tensors(tensors)
         except UserError as error:
             raise UserError(f"{self.state}: {error}; {remedy}") from error
-        sums = {k.removeprefix("sums/"): v for k, v in tensors.items() if k.startswith("sums/")}
+        sums, counts = (_group(tensors, name) for name in ("sums", "counts"))
+        if sums.keys() != counts.keys():
+            raise UserError(f"{self.state} was written by an earlier version; {remedy}")
         return Progress(
             epoch_start=tensors["epoch_start"],
             sums={name: value.to(learner.device) for name, value in sums.items()},
+            counts={name: value.to(learner.device) for name, value in counts.items()},
             **{name: header[name] for name in ("epoch", "step", "seconds", "best", "log")},
         )
+
+
+def _group(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    prefix = f"{name}/"
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

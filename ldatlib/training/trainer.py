@@ -117,7 +117,7 @@ class _Training:
             self._step(images[index], labels[index], len(batches))
             if self.progress.step < len(batches):
                 self._pause(len(batches))
-        line = self._line(len(labels))
+        line = self._line()
         self._check_finite(line)
         self._count_seconds()
         line["seconds"] = round(self.progress.seconds, 3)
@@ -149,7 +149,7 @@ class _Training:
             lr=self.learner.lr_at(done.epoch + done.step / steps),
             progress=(done.epoch + part) / config.epochs,
         )
-        done.add(means, len(y))
+        done.add(means)
 
     def _pause(self, steps: int) -> None:
         """Between two steps: save the state where it is time to, and stop where time is up."""
@@ -173,11 +173,11 @@ class _Training:
         self.progress.seconds += now - self.started
         self.started = now
 
-    def _line(self, images: int) -> dict[str, Any]:
+    def _line(self) -> dict[str, Any]:
         """The epoch's line of the log, validated where it is due."""
         config, epoch = self.config, self.progress.epoch + 1
         line: dict[str, Any] = {"epoch": epoch, "lr": self.learner.lr_at(epoch - 1)}
-        line |= {name: float(value) / images for name, value in self.progress.sums.items()}
+        line |= self.progress.means()
         line |= config.defence.log(epoch / config.epochs)
         head = self.learner.evaluated.head
         if isinstance(head, GaussianMixtureHead):

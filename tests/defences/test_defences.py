@@ -247,7 +247,12 @@ def test_gradients(name, batch):
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
-    [("grow", [0.2, 1.0, 2.0]), ("constant", [2.0, 2.0, 2.0]), ("decay", [1.8, 1.0, 0.0])],
+    [
+        ("grow", [0.2, 1.0, 2.0]),
+        ("grow_from_half", [0.0, 0.0, 2.0]),
+        ("constant", [2.0, 2.0, 2.0]),
+        ("decay", [1.8, 1.0, 0.0]),
+    ],
 )
 def test_lambda_schedule(schedule, expected, batch):
     progress = [0.1, 0.5, 1.0]
@@ -427,6 +432,25 @@ def test_log_and_progress_follow_the_schedule(schedule):
     assert defence("ldat", head="linear").log(0.25) == {} == defence("trades").log(0.25)
 
 
+def test_algorithm_1_tells_right_images_from_wrong_ones():
+    """Lengths of right images and of wrong ones apart; a side without images has no weight."""
+    model = nn.Flatten()  # the pixels are the logits
+    x = torch.eye(2, dtype=torch.float64).view(2, 1, 1, 2)[[0, 1, 0]]
+    adversary = Boundary(num_steps=1, radius=1.1)
+    x_adv, mixed = adversary.logged(model, x, torch.tensor([0, 1, 1]))
+    assert torch.equal(x_adv, adversary(model, x, torch.tensor([0, 1, 1])))
+    # One step: 1.2 long where the image is right, 0.8 where it is wrong.
+    assert {name: (float(mean), int(count)) for name, (mean, count) in mixed.items()} == {
+        "attacked_right": (pytest.approx(2 / 3), 3),
+        "attack_norm_right": (pytest.approx(1.2), 2),
+        "projected_right": (1.0, 2),
+        "attack_norm_wrong": (pytest.approx(0.8), 1),
+        "projected_wrong": (0.0, 1),
+    }
+    _, only_right = adversary.logged(model, x, torch.tensor([0, 1, 0]))
+    assert only_right["attack_norm_wrong"] == (0, 0) and only_right["projected_right"][1] == 3
+
+
 def test_every_defence_has_a_title_and_can_be_made():
     assert tuple(TITLES) == defence_names()
     assert [defence(name).name for name in defence_names()] == list(defence_names())
@@ -478,7 +502,12 @@ def test_lbgat_without_its_teacher(batch):
         ("trades", "norm", "l1", "linf, l2"),
         ("trades", "loss", "dlr", "ce, kl"),
         ("ldat", "optimizer", "sgd", "unit, adam"),
-        ("ldat", "lambda_schedule", "cosine", "grow, grow_by_step, constant, decay"),
+        (
+            "ldat",
+            "lambda_schedule",
+            "cosine",
+            "grow, grow_by_step, grow_from_half, constant, decay",
+        ),
         ("ldat", "regularizer_scale", "third", "sum, half, mean"),
         ("ldat", "centroid_init", "uniform", "xavier, normal"),
         ("ldat", "centroid_weight_decay", "no", "True, False"),

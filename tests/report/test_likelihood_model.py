@@ -11,7 +11,7 @@ from ldatlib import open_run
 from ldatlib.defences import TITLES
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.report import figures, likelihood_model, tables
-from ldatlib.study.trainings import LIKELIHOOD_SWITCHES, OTHER_SWITCHES
+from ldatlib.study.switches import LIKELIHOOD_SWITCHES, OTHER_SWITCHES
 
 pytestmark = pytest.mark.slow
 
@@ -170,8 +170,8 @@ def test_what_else_is_changed_starts_from_the_base(tmp_path):
         trainings[TITLES["ldat_chosen"]] == run.training("ldat_chosen") == run.beta_trainings()[0.5]
     )
     for name, training in trainings.items():
-        base = "ldat_chosen" if name in OTHER_SWITCHES or name == TITLES["ldat_chosen"] else "ldat"
-        assert training.name == base
+        chosen = {*OTHER_SWITCHES, TITLES["ldat_chosen"], "lambda 0.01"}
+        assert training.name == ("ldat_chosen" if name in chosen else "ldat")
     assert {training.name for training in run.attack_trainings().values()} == {"ldat_chosen"}
     labels = [training.label for training in run.every_training()]
     assert len(labels) == len(set(labels))

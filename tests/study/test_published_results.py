@@ -13,7 +13,7 @@ from ldatlib.files import read_json
 from ldatlib.report import tables
 from ldatlib.study.profiles import RESULTS
 from ldatlib.study.records import read
-from ldatlib.study.trainings import LIKELIHOOD_SWITCHES
+from ldatlib.study.switches import LIKELIHOOD_SWITCHES
 
 pytestmark = pytest.mark.slow
 

@@ -189,6 +189,18 @@ def test_loss_gets_the_finalised_images_and_lambda_of_the_epoch(digits, tmp_path
     assert all(line["attack_norm"] > line["perturbation_norm"] > 0.1 for line in log)
 
 
+def test_the_log_tells_right_images_from_wrong_ones(digits, tmp_path):
+    line = run(config("ldat", switches={"radius": 1.2}), digits, tmp_path).log[-1]
+    right, wrong = line["attacked_right"], 1 - line["attacked_right"]
+    assert 0 < right < 1
+    mean = right * line["attack_norm_right"] + wrong * line["attack_norm_wrong"]
+    assert mean == pytest.approx(line["attack_norm"], rel=1e-5)
+    # Two steps from 1 with gamma 0.2: an image that is right at first grows at least once.
+    assert 0.64 - 1e-6 <= line["attack_norm_wrong"] < 0.96
+    assert 0.96 - 1e-6 <= line["attack_norm_right"] <= 1.44 + 1e-6
+    assert line["projected_wrong"] == 0 <= line["projected_right"] <= 1
+
+
 @pytest.mark.parametrize("schedule", ["grow", "grow_by_step"])
 def test_lambda_may_grow_by_the_step(schedule, digits, tmp_path, monkeypatch):
     """Nine steps in three epochs: Eq. 12 has three values, the finer growth nine."""
