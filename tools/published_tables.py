@@ -51,7 +51,7 @@ def table1(run, keys) -> str:
         row = {"defence": glossary.defence(training.name), "source": "measured"}
         row |= {words.column_title(key): words.percent(value) for key, value in shares.items()}
         found = read(job.path, Autoattack).norms if job.done else {}
-        for norm in run.profile.scrutiny_norms:
+        for norm in run.profile.autoattack_norms:
             right = from_bits(found[norm].right) if norm in found else None
             title = f"{words.NORMS[norm]} {glossary.title('autoattack')}"
             row[title] = "" if right is None else words.percent(share(right))

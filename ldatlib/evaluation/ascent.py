@@ -6,11 +6,12 @@ the order of a batch nor its size matters beyond rounding.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ldatlib.attacks import NORMS, l2_norm, per_image, project, unit_direction
+from ldatlib.attacks import NORMS, l2_norm, per_image, unit_direction
 from ldatlib.errors import UserError
 
 # (images [n, ...], rows [n]) -> objective [n] and merit [n]; ``rows`` says which images they are.
@@ -23,25 +24,70 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
 
     Blind to an offset common to all logits, so all-negative ones are no trouble.
     """
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
-    others = logits.masked_fill(own, float("-inf")).amax(1)
+    others = logits.masked_fill(true_class(logits, y), float("-inf")).amax(1)
     return others - logits.gather(1, y.unsqueeze(1)).squeeze(1)
 
 
+def true_class(logits: Tensor, y: Tensor) -> Tensor:
+    """Where the class is ``y`` [N]: bool, like the logits [N, C]."""
+    return torch.zeros_like(logits, dtype=torch.bool).scatter_(1, y.unsqueeze(1), True)
+
+
 def inside(x: Tensor, images: Tensor, eps: float, norm: str) -> Tensor:
-    """``images - x`` onto the ball around ``x``, then the pixels into [0,1]."""
-    return (x + project(images - x, eps, norm)).clamp(0, 1)
+    """The nearest images that lie in the ball around ``x`` and in [0,1], [N, ...].
+
+    In both at once ("Mind the box", Croce and Hein 2021): where the ball comes first and the pixels
+    after it, pixels at their ends eat a part of an L2 budget.
+    """
+    delta, low, high = images - x, -x, 1 - x
+    if norm == "linf":
+        return (x + delta.clamp(-eps, eps)).clamp(0, 1)
+    within = delta.clamp(low, high)
+    far = l2_norm(within) > eps
+    if far.any():
+        within[far] = _shortened(delta[far], low[far], high[far], eps)
+    return (x + within).clamp(0, 1)
+
+
+def _shortened(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """``delta``, scaled and then cut off, of L2 norm ``eps`` at most: by bisection of the scale."""
+    inner, outer = delta.new_zeros(len(delta)), delta.new_ones(len(delta))
+    for _ in range(25):
+        middle = (inner + outer) / 2
+        over = l2_norm((delta * per_image(middle, delta)).clamp(low, high)) > eps
+        inner, outer = torch.where(over, inner, middle), torch.where(over, middle, outer)
+    return (delta * per_image(inner, delta)).clamp(low, high)
+
+
+def ranked_wrong(logits: Tensor, y: Tensor) -> Tensor:
+    """The wrong classes, the likeliest first: [N, C] and [N] -> [N, C - 1]."""
+    wrong = logits.masked_fill(true_class(logits, y), float("-inf"))
+    return wrong.argsort(dim=1, descending=True, stable=True)[:, :-1]
+
+
+def random_perturbation(like: Tensor, norm: str, generator: torch.Generator | None) -> Tensor:
+    """Random perturbations of length 1 in the norm, one an image of ``like`` [N, ...]."""
+    settings: dict[str, Any] = {"dtype": like.dtype, "device": like.device, "generator": generator}
+    if norm == "linf":
+        noise = 2 * torch.rand(like.shape, **settings) - 1
+        length = noise.flatten(1).abs().amax(1)
+    else:
+        noise = torch.randn(like.shape, **settings)
+        length = l2_norm(noise)
+    return noise / per_image(length.clamp_min(1e-12), noise)
 
 
 def random_start(x: Tensor, eps: float, norm: str, generator: torch.Generator | None) -> Tensor:
     """A random image on the rim of the ball, as APGD starts, its pixels put into [0,1]."""
-    if norm == "linf":
-        noise = 2 * torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) - 1
-        length = noise.flatten(1).abs().amax(1)
-    else:
-        noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
-        length = l2_norm(noise)
-    return (x + eps * noise / per_image(length.clamp_min(1e-12), noise)).clamp(0, 1)
+    return (x + eps * random_perturbation(x, norm, generator)).clamp(0, 1)
+
+
+def check_ball(eps: float, norm: str) -> None:
+    """Raises ``UserError`` for an unknown norm, a negative or non-finite budget."""
+    if norm not in NORMS:
+        raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
+    if not 0 <= eps < float("inf"):
+        raise UserError(f"eps must be a number of at least 0, not {eps}")
 
 
 def ascend(
@@ -77,10 +123,7 @@ def ascend(
     ------
     UserError : unknown norm, a negative or non-finite budget, no steps.
     """
-    if norm not in NORMS:
-        raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
-    if not 0 <= eps < float("inf"):
-        raise UserError(f"eps must be a number of at least 0, not {eps}")
+    check_ball(eps, norm)
     if num_steps < 1:
         raise UserError(f"num_steps must be at least 1, not {num_steps}")
     if not len(x):

@@ -6,6 +6,7 @@ log-likelihood of the features, which only a Gaussian-mixture head has. Threshol
 *validation* images, once, and are the same for every attack.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated
 
+# One of SCORES, or one of your own: (model, images [n, ...]) -> [n], greater where it is surer.
+Score = str | Callable[[nn.Module, Tensor], Tensor]
 SCORES = {"posterior": "largest posterior", "log_likelihood": "log-likelihood log p(f)"}
 PAPER_THRESHOLD = 0.6
 
@@ -27,15 +30,18 @@ def scores_of(model: nn.Module) -> tuple[str, ...]:
 
 @gated
 def score_images(
-    model: nn.Module, x: Tensor, score: str = "posterior", batch_size: int = 256
+    model: nn.Module, x: Tensor, score: Score = "posterior", batch_size: int = 256
 ) -> tuple[Tensor, Tensor]:
     """Scores [N] and predicted classes [N] of images in [0,1]; the model in eval mode.
 
     ``"posterior"`` lies in [1/C, 1]; ``"log_likelihood"`` is in nats and unbounded below.
 
-    Raises ``UserError`` for what the gate refuses (``docs/gate.md``), an unknown score, and the
-    likelihood of a model without one.
+    Raises ``UserError`` for what the gate refuses (``docs/gate.md``), an unknown score, the
+    likelihood of a model without one, and a score of your own that is not one finite number an
+    image.
     """
+    if callable(score):
+        return _own_scores(model, x, score, batch_size)
     if score not in SCORES:
         raise UserError(f"unknown score {score!r}; known: {', '.join(SCORES)}")
     if score not in scores_of(model):
@@ -55,6 +61,26 @@ def score_images(
                 scores.append(logits.softmax(1).amax(1))
             classes.append(logits.argmax(1))
     return torch.cat(scores), torch.cat(classes)
+
+
+def own_score(model: nn.Module, x: Tensor, score: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+    """A score of one's own, [N], checked: one finite number an image, in floating point."""
+    values = score(model, x)
+    if not isinstance(values, Tensor) or values.shape != x.shape[:1]:
+        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise UserError(f"a score is one number an image, [{len(x)}] here, not {found}")
+    if not values.is_floating_point():
+        values = values.to(x.dtype)
+    if not values.isfinite().all():
+        raise UserError("a score is a finite number; this one is NaN or infinite for some image")
+    return values
+
+
+def _own_scores(model, x, score, batch_size) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        parts = x.split(batch_size)
+        scores = [own_score(model, part, score) for part in parts]
+        return torch.cat(scores), torch.cat([model(part).argmax(1) for part in parts])
 
 
 def freeze_threshold(scores: Tensor, right: Tensor, accept: float) -> float:

@@ -1,4 +1,4 @@
-"""The evaluation's attacks by name, run by foolbox and pyautoattack.
+"""The evaluation's attacks by name: foolbox's, pyautoattack's, and the search of this companion.
 
 Each gets images it may attack and returns its images; ``robustness`` puts them inside the ball and
 counts. Budgets are in pixel units of [0,1] images.
@@ -6,13 +6,14 @@ counts. Budgets are in pixel units of [0,1] images.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS
 from ldatlib.errors import UserError
+from ldatlib.evaluation.search import RADII, Found, check_radii, margin_search
 
 # pyautoattack warns of single images with a vanishing gradient, once an attack and batch.
 QUIET = logging.getLogger("ldatlib.apgd")
@@ -27,7 +28,8 @@ class Attack:
     ``method`` is one of ``METHODS``; ``eps`` in pixel units, at least 0; ``steps`` its iterations;
     ``step_size`` in pixel units, ``None`` for eps/4 (L-inf) or eps/5 (L2); ``cw_step_size`` is the
     learning rate of C&W in its tanh space; with ``targets`` FAB attacks towards so many classes,
-    the likeliest ones, instead of untargeted (0).
+    the likeliest ones, instead of untargeted (0). ``margin`` alone takes ``steps`` in each of its
+    ``restarts``, spread over balls of these ``radii``, in budgets, falling to 1.
     """
 
     method: str
@@ -37,6 +39,8 @@ class Attack:
     step_size: float | None = None
     cw_step_size: float = 0.01
     targets: int = 0
+    restarts: int = 13
+    radii: tuple[float, ...] = RADII
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -52,6 +56,21 @@ class Attack:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise UserError(f"{name} must be a positive number, not {value}")
+        if self.restarts < 1:
+            raise UserError(f"restarts must be at least 1, not {self.restarts}")
+        check_radii(self.radii)
+
+    def as_dict(self) -> dict:
+        """Its settings, for JSON; those of the margin search where it is one."""
+        own = asdict(self) | {"radii": list(self.radii)}
+        if not self.searches:
+            del own["restarts"], own["radii"]
+        return own
+
+    @property
+    def searches(self) -> bool:
+        """Has it restarts that it can tell about?"""
+        return self.method == "margin"
 
     @property
     def key(self) -> str:
@@ -69,7 +88,7 @@ class Attack:
 class _Method:
     title: str
     norms: tuple[str, ...]
-    run: Callable[[nn.Module, Tensor, Tensor, Attack, int], Tensor]
+    run: Callable[[nn.Module, Tensor, Tensor, Attack, int], Tensor | Found]
 
 
 def _foolbox(model: nn.Module, attack, x: Tensor, y: Tensor, epsilon: float | None) -> Tensor:
@@ -188,6 +207,20 @@ def _square(model, x, y, spec, seed):
         return attack.perturb(x, y)
 
 
+def _margin(model, x, y, spec, seed):
+    return margin_search(
+        model,
+        x,
+        y,
+        eps=spec.eps,
+        norm=spec.norm,
+        num_steps=spec.steps,
+        restarts=spec.restarts,
+        radii=spec.radii,
+        seed=seed,
+    )
+
+
 # What pyautoattack calls the norms.
 PACKAGE_NORMS = {"linf": "Linf", "l2": "L2"}
 METHODS = {
@@ -200,26 +233,8 @@ METHODS = {
     "cw": _Method("C&W", ("l2",), _cw),
     "ddn": _Method("DDN", ("l2",), _ddn),
     "square": _Method("Square", NORMS, _square),
+    "margin": _Method("Margin, larger balls", NORMS, _margin),
 }
-
-
-# Forward passes a step, an input gradient counted as one more; those not named take two. FAB and
-# DeepFool ask for a gradient a class, C&W searches nine times for its constant.
-_PER_STEP = {"cw": 18, "square": 1}
-# One step whatever is said, and DeepFool, which stops when its whole batch is fooled.
-_MOST_STEPS = {"fgsm": 1, "deepfool": 8}
-
-
-def forward_equivalents(attack: Attack, classes: int) -> int:
-    """What an attack costs an image that never falls, in forward passes."""
-    if attack.method == "fab":
-        # Targeted: one gradient, of a margin, for each target.
-        a_step = 3 * attack.targets if attack.targets else 2 + classes
-    elif attack.method == "deepfool":
-        a_step = 2 * classes
-    else:
-        a_step = _PER_STEP.get(attack.method, 2)
-    return a_step * min(attack.steps, _MOST_STEPS.get(attack.method, attack.steps))
 
 
 def table1_attacks(

@@ -8,17 +8,19 @@ in pixel units of [0,1] images, float32 throughout.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from ldatlib.attacks import NORMS, frozen, l2_norm, project
+from ldatlib.attacks import NORMS, frozen, l2_norm
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.gate.wrappers import Averaged
-from ldatlib.evaluation.named_attacks import METHODS, Attack, apgd_loss
+from ldatlib.evaluation.named_attacks import Attack, apgd_loss
 from ldatlib.evaluation.partial import Partial
+from ldatlib.evaluation.running import run_restarts
+from ldatlib.evaluation.search import bookkeeping
 from ldatlib.execution import full_precision
 
 # Rounding of x + delta in float32 moves a pixel by up to 6e-8; L2 sums some thousand of them.
@@ -58,19 +60,7 @@ def run_attack(
     Deterministic for the same seed, batch size and order, on the CPU. Torch's global random state
     is left as it was. The model is used in eval mode and left as it was.
     """
-    if not len(x):
-        return x.clone()
-    method = METHODS[attack.method]
-    results = []
-    with frozen(model), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-            found = method.run(model, part, labels, attack, seed).detach()
-            # DDN and DeepFool divide by gradients that may vanish.
-            finite = found.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
-            delta = torch.where(finite, found - part, 0)
-            results.append((part + project(delta, attack.eps, attack.norm)).clamp(0, 1))
-    return torch.cat(results)
+    return run_restarts(model, x, y, attack, batch_size=batch_size, seed=seed)[0]
 
 
 @dataclass
@@ -111,7 +101,8 @@ def evaluate(
     -------
     Evaluation whose ``record`` holds, ready for JSON: ``clean_accuracy``; per attack
     ``robust_accuracy`` (value, 95% Wilson interval, count), seconds, settings and the images still
-    right (as a string of 0 and 1); ``worst_case`` per norm: right under every attack of that norm;
+    right (as a string of 0 and 1), and of a search the new images of each of its ``restarts`` and
+    whether it ``converged``; ``worst_case`` per norm: right under every attack of that norm;
     ``self_checks``, whose failure turns ``ok`` false; and ``gate``, what was said before all.
 
     Raises
@@ -128,16 +119,20 @@ def evaluate(
         x_adv: dict[str, Tensor] = {}
         columns: dict[str, dict] = {}
         for attack in attacks:
-            x_adv[attack.key], seconds = _attacked(
+            x_adv[attack.key], restart, seconds = _attacked(
                 model, x, y, clean, attack, batch_size, seed, partial
             )
             right[attack.key] = clean & (predict(model, x_adv[attack.key], batch_size) == y)
             columns[attack.key] = {
-                "settings": asdict(attack) | {"step_size": attack.absolute_step},
+                "settings": attack.as_dict() | {"step_size": attack.absolute_step},
                 "robust_accuracy": share(right[attack.key]),
                 "seconds": seconds,
                 "right": to_bits(right[attack.key]),
             }
+            if attack.searches:
+                # What its own batches alone call wrong is not counted.
+                found = restart.masked_fill(right[attack.key], -1)
+                columns[attack.key] |= bookkeeping(found, attack.restarts)
             if attack.method == "apgd":
                 columns[attack.key]["settings"]["loss"] = apgd_loss(model, x)
             if on_attack:
@@ -162,18 +157,27 @@ def evaluate(
     return Evaluation(record, right, x_adv)
 
 
-def _attacked(model, x, y, clean, attack, batch_size, seed, partial) -> tuple[Tensor, float]:
-    """The attack on the images that are right, and its seconds; found where it was kept."""
+def _attacked(model, x, y, clean, attack, batch_size, seed, partial) -> tuple:
+    """Images, the restart that found each, and seconds; only what is right is attacked.
+
+    Found where it was kept.
+    """
     known = partial and partial.find(attack.key)
     if known:
-        return known[0]["x_adv"].to(x.device), known[1]["seconds"]
+        tensors, header = known
+        # Not there where an earlier version kept it: such an attack has no restarts.
+        restart = tensors.get("restart", torch.full_like(y, -1))
+        return tensors["x_adv"].to(x.device), restart.to(x.device), header["seconds"]
     started = time.perf_counter()
-    x_adv = x.clone()
-    x_adv[clean] = run_attack(model, x[clean], y[clean], attack, batch_size=batch_size, seed=seed)
+    x_adv, restart = x.clone(), torch.full_like(y, -1)
+    x_adv[clean], restart[clean] = run_restarts(
+        model, x[clean], y[clean], attack, batch_size=batch_size, seed=seed
+    )
     seconds = round(time.perf_counter() - started, 3)
     if partial:
-        partial.keep(attack.key, {"x_adv": x_adv}, {"seconds": seconds})
-    return x_adv, seconds
+        tensors = {"x_adv": x_adv, "restart": restart}
+        partial.keep(attack.key, tensors, {"seconds": seconds})
+    return x_adv, restart, seconds
 
 
 def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) -> list[dict]:

@@ -10,7 +10,7 @@ most that of the last iterates.
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +18,24 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import frozen, project, random_in_ball, unit_direction
 from ldatlib.errors import UserError
+from ldatlib.evaluation.cost import forward_equivalents
 from ldatlib.evaluation.gate.entry import gated, said
-from ldatlib.evaluation.named_attacks import Attack, forward_equivalents
+from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import (
     batch_agreement,
     finite_logits,
     inside_ball,
     predict,
-    run_attack,
     share,
     to_bits,
 )
+from ldatlib.evaluation.running import run_restarts
+from ldatlib.evaluation.search import bookkeeping
 from ldatlib.evaluation.side_by_side import check_processes, spread
 from ldatlib.execution import full_precision
+
+# Many short restarts find more than few long ones, for as many passes (``docs/evaluation.md``).
+SEARCH_STEPS = 25
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ def worst_case(
     seed: int = 0,
     processes: int = 1,
     eot: int | None = None,
+    search: bool = True,
 ) -> WorstCase:
-    """Images right under every one of the attacks of one ball.
+    """Images right under every one of the attacks of one ball, and under a search for the rest.
 
     Parameters
     ----------
@@ -64,13 +70,16 @@ def worst_case(
     processes : on the CPU, processes of one thread that share the images. What PGD finds does not
         depend on it beyond rounding; attacks that draw random numbers a batch draw others.
     eot : passes over which a randomised model, refused otherwise, is averaged.
+    search : whether the search from larger balls (``Attack("margin", ...)``) takes the last turn,
+        where it is not among the attacks.
 
     Returns
     -------
     WorstCase whose ``record`` holds, ready for JSON: ``clean_accuracy`` and ``robust_accuracy``
     (value, 95% Wilson interval, count); ``attacks``, in the order of their turns, with settings,
-    the images that each left right as bits, and seconds; ``self_checks``, whose failure turns
-    ``ok`` false.
+    the images that each left right as bits, and seconds, and of a search the new images of each of
+    its ``restarts`` and whether it ``converged``; ``self_checks``, whose failure turns ``ok``
+    false.
 
     Raises
     ------
@@ -87,7 +96,9 @@ def worst_case(
         clean = predict(model, x, batch_size) == y
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
-        attacks.sort(key=lambda attack: forward_equivalents(attack, classes))
+        if search and not any(attack.searches for attack in attacks):
+            attacks.append(Attack("margin", norm, eps, SEARCH_STEPS))
+        attacks.sort(key=lambda a: (a.searches, forward_equivalents(a, classes)))
         right, x_adv, turns = clean.clone(), x.clone(), []
         for attack in attacks:
             started = time.perf_counter()
@@ -98,16 +109,18 @@ def worst_case(
             work = [
                 (model, x[part], y[part], start[part], attack, batch_size, seed) for part in parts
             ]
-            for part, found in zip(parts, spread(_found, work, processes), strict=True):
+            by = torch.full_like(y, -1)
+            for part, (found, restart) in zip(parts, spread(_found, work, processes), strict=True):
                 fallen = predict(model, found, batch_size) != y[part]
                 right[part[fallen]] = False
-                x_adv[part[fallen]] = found[fallen]
+                x_adv[part[fallen]], by[part[fallen]] = found[fallen], restart[fallen]
             turns.append(
                 {
                     "attack": attack.key,
-                    "settings": asdict(attack) | {"step_size": attack.absolute_step},
+                    "settings": attack.as_dict() | {"step_size": attack.absolute_step},
                     "right": to_bits(right),
                     "seconds": round(time.perf_counter() - started, 3),
+                    **(bookkeeping(by, attack.restarts) if attack.searches else {}),
                 }
             )
         key = f"{norm} worst case"
@@ -138,11 +151,12 @@ def _start(x: Tensor, attack: Attack, seed: int) -> Tensor:
     return (x + random_in_ball(x, attack.eps, attack.norm, generator)).clamp(0, 1)
 
 
-def _found(model, x, y, start, attack: Attack, batch_size: int, seed: int) -> Tensor:
+def _found(model, x, y, start, attack: Attack, batch_size: int, seed: int) -> tuple:
+    """Images, and the restart that found each, as ``run_restarts`` has them."""
     with frozen(model), full_precision(model):
         if attack.method == "pgd":
-            return _pgd(model, x, y, start, attack, batch_size)
-        return run_attack(model, x, y, attack, batch_size=batch_size, seed=seed)
+            return _pgd(model, x, y, start, attack, batch_size), torch.full_like(y, -1)
+        return run_restarts(model, x, y, attack, batch_size=batch_size, seed=seed)
 
 
 def _pgd(model, x: Tensor, y: Tensor, start: Tensor, attack: Attack, batch_size: int) -> Tensor:

@@ -13,7 +13,16 @@ from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import paired
 from ldatlib.report.paired import Pair
 from ldatlib.report.words import NORMS
-from ldatlib.study.records import Adaptive, Autoattack, Basic, Masking, Share, Transfer, Whitebox
+from ldatlib.study.records import (
+    Adaptive,
+    Autoattack,
+    Basic,
+    Masking,
+    Search,
+    Share,
+    Transfer,
+    Whitebox,
+)
 
 # Trainings that a statement about a method takes.
 METHOD_SEEDS = 3
@@ -117,26 +126,38 @@ def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: s
 
 
 def survivors(
-    whitebox: Whitebox, auto: Autoattack, others: Sequence[Masking | Adaptive], norm: str
+    whitebox: Whitebox,
+    auto: Autoattack,
+    others: Sequence[Search | Masking | Adaptive],
+    norm: str,
 ) -> dict[str, Tensor]:
-    """Images still right, bool [N], on the first N of the test split that AutoAttack saw.
+    """Images still right, bool [N], on the first N of the test split: as many as any record saw.
 
-    ``whitebox``, ``auto``: records of one network; ``others``: its masking and adaptive records,
-    as far as there are any. Keys: the attacks of Table 1 in this norm, ``"table1"`` (all of them),
-    ``"autoattack"`` and ``"worst_case"``: right under everything that was run on these images.
-    An image that an attack was not shown counts as not fooled by it.
+    ``whitebox``, ``auto``: records of one network; ``others``: its records of the search, of
+    masking and of the detector, as far as there are any. Keys: the attacks of Table 1 in this norm,
+    ``"table1"`` (all of them), ``"search"`` (with the search from larger balls), ``"autoattack"``
+    (alone) and ``"worst_case"``: right under everything. An image that an attack was not shown
+    counts as not fooled by it.
     """
-    right = from_bits(auto.norms[norm].right)
     keys = [key for key in whitebox.attacks if key.startswith(f"{norm}_")]
-    found = {key: _first(whitebox.attacks[key].right, right) for key in keys}
-    every = [*found.values(), right]
-    for record in others:
-        every += [_first(bits, right) for bits in _verdicts(record, norm)]
-    table1 = torch.stack([found[key] for key in keys]).all(0)
-    return found | {
-        "table1": table1,
-        "autoattack": right,
-        "worst_case": torch.stack(every).all(0),
+    bits = {key: whitebox.attacks[key].right for key in keys}
+    ensemble = [auto.norms[norm].right] if norm in auto.norms else []
+    searched = [r.norms[norm].right for r in others if isinstance(r, Search) and norm in r.norms]
+    rest = [b for r in others if not isinstance(r, Search) for b in _verdicts(r, norm)]
+    count = max(map(len, [*bits.values(), *ensemble, *searched, *rest]))
+
+    def together(several: Sequence[str]) -> Tensor:
+        right = torch.ones(count, dtype=torch.bool)
+        for each in several:
+            right[: len(each)] &= from_bits(each)
+        return right
+
+    table1 = list(bits.values())
+    return {key: together([right]) for key, right in bits.items()} | {
+        "table1": together(table1),
+        "search": together([*table1, *searched]),
+        "autoattack": together(ensemble),
+        "worst_case": together([*table1, *searched, *ensemble, *rest]),
     }
 
 
@@ -146,11 +167,8 @@ def _verdicts(record: Masking | Adaptive, norm: str) -> list[str]:
         return []
     if isinstance(record, Masking):
         return list(record.norms[norm].right.values())
-    return [entry.right for scores in record.norms[norm].values() for entry in scores.values()]
-
-
-def _first(bits: str, like: Tensor) -> Tensor:
-    """As many verdicts as ``like`` has; images that were not shown count as right."""
-    right, result = from_bits(bits), torch.ones_like(like)
-    result[: len(right)] = right[: len(like)]
-    return result
+    found = [entry.right for scores in record.norms[norm].values() for entry in scores.values()]
+    found += [entry.right for entry in (record.highest or {}).get(norm, {}).values()]
+    for fractions in (record.lowest or {}).get(norm, {}).values():
+        found += [entry.right for entry in fractions.values()]
+    return found

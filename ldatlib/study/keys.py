@@ -18,7 +18,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 NUMERICS = {
     "train": 1,
     "whitebox": 1,
-    "worst_case": 1,
+    "worst_case": 2,
     "basic": 1,
     "validation": 1,
     "sweep_eps": 1,
@@ -26,9 +26,10 @@ NUMERICS = {
     "transfer": 1,
     "features": 1,
     "detection": 1,
+    "search": 1,
     "autoattack": 1,
-    "masking": 1,
-    "adaptive": 1,
+    "masking": 2,
+    "adaptive": 2,
 }
 LENGTH = 10
 

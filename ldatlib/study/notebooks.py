@@ -78,7 +78,7 @@ COMPUTES: dict[str, tuple[tuple[str, Which], ...]] = {
         ("train", sibling),
         *(
             (kind, first_seed)
-            for kind in ("whitebox", "detection", "autoattack", "masking", "adaptive")
+            for kind in ("whitebox", "detection", "search", "autoattack", "masking", "adaptive")
         ),
     ),
     # The report shows what the others have left.

@@ -47,7 +47,8 @@ _DEMO = Profile(
     sweep_cw_steps=(5, 10, 20, 40),
     # Half of a 95% interval is at most 9.6 points; AutoAttack is most of the demo's scrutiny.
     scrutiny_images=100,
-    # LDAT defends an L2 ball; L-inf beside it doubles the time.
+    # LDAT defends an L2 ball; L-inf beside it doubles the time. AutoAttack and the search from
+    # larger balls look at both.
     scrutiny_norms=("l2",),
     masking_restarts=3,
     adaptive_steps=25,

@@ -102,9 +102,9 @@ class Run(Workspace):
         Kinds: ``train`` (validation, seconds, files), ``whitebox`` (Table 1's attacks),
         ``worst_case``, ``basic`` and ``validation`` (natural and PGD, test or validation images),
         ``sweep_eps`` and ``sweep_steps`` (Figures 4 and 5), ``transfer`` (Tables 4 and 5),
-        ``features`` (Figure 7), ``detection`` (Figures 8 and 9), ``autoattack``, ``masking``,
-        ``adaptive``. Each is a structure of ``ldatlib.study.records``; ``docs/records.md`` has the
-        fields.
+        ``features`` (Figure 7), ``detection`` (Figures 8 and 9), ``search`` (from larger balls),
+        ``autoattack``, ``masking``, ``adaptive``. Each is a structure of ``ldatlib.study.records``;
+        ``docs/records.md`` has the fields.
         """
         self.complete(schedule.with_needs(self, kind, trainings), say)
         return [KINDS[kind].read(self, training) for training in trainings]

@@ -106,9 +106,12 @@ class Profile:
     surrogate_depth: int = _number(18, 4, 1000, "its layers")
     surrogate_width: int = _number(128, 1, 4096, "its width")
     surrogate_stages: int = _number(4, 1, 6, "its stages")
+    search_steps: int = _number(25, 1, 10000, "09: each restart of the search from larger balls")
+    search_restarts: int = _number(13, 1, 1000, "09: its restarts")
     scrutiny_images: int = _number(500, 2, 10**6, "09: test images that are attacked")
+    autoattack_norms: tuple[str, ...] = _choice(("linf", "l2"), NORMS, "09: norms of AutoAttack")
     scrutiny_norms: tuple[str, ...] = _choice(
-        ("linf", "l2"), NORMS, "09: norms of AutoAttack, the tests for masking, the detector"
+        ("linf", "l2"), NORMS, "09: norms of the tests for masking and of the detector"
     )
     masking_restarts: int = _number(5, 1, 1000, "09: random starts of the tests for masking")
     masking_queries: int = _number(1000, 1, 10**6, "09: queries of Square among those tests")

@@ -10,8 +10,10 @@ from torch import nn
 
 from ldatlib import Classifier, GaussianMixtureHead, UserError
 from ldatlib.evaluation import adaptive, detection
-from ldatlib.evaluation.adaptive import adaptive_attack
+from ldatlib.evaluation.adaptive import adaptive_attack, number_of_searches
 from ldatlib.evaluation.ascent import ascend, margins, random_start
+from ldatlib.evaluation.extreme_scores import highest_score
+from ldatlib.evaluation.joint import UNIT, joint
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +33,12 @@ def world(scale=1.0):
 def missed(model, x_adv, y, score, cut):
     values, predicted = detection.score_images(model, x_adv, score)
     return (values >= cut) & (predicted != y)
+
+
+def images_of(model, x, y, **settings):
+    """The images at the only threshold."""
+    (found,) = adaptive_attack(model, x, y, **settings)
+    return found.images
 
 
 def inside(x, x_adv, eps, norm):
@@ -54,7 +62,8 @@ def test_exactly_the_images_that_can_be_wrong_and_accepted(norm, kind):
     value = (x.flatten(1) @ plane.w + plane.b).detach()
     ahead = torch.where(y == 1, value, -value)
     dual = (plane.w.norm() if norm == "l2" else plane.w.abs().sum()).item()
-    for cut, x_adv in zip(cuts, found, strict=True):
+    for cut, of_cut in zip(cuts, found, strict=True):
+        x_adv = of_cut.images
         needed = max(math.log(cut / (1 - cut)), 0) + ahead
         expected, unsure = needed <= EPS[norm] * dual, (needed / EPS[norm] / dual - 1).abs() < 0.05
         got = missed(model, x_adv, y, "posterior", cut)
@@ -67,9 +76,7 @@ def test_logits_on_another_scale():
     """Larger logits make every posterior extreme, and the objective must not saturate with it."""
     for scale in (0.2, 1e4):
         plane, x, y = world(scale)
-        (x_adv,) = adaptive_attack(
-            plane, x, y, score="posterior", thresholds=[0.99], eps=0.3, norm="l2"
-        )
+        x_adv = images_of(plane, x, y, score="posterior", thresholds=[0.99], eps=0.3, norm="l2")
         value = (x.flatten(1) @ plane.w + plane.b).detach()
         needed = math.log(99) / scale + torch.where(y == 1, value, -value)
         unsure = (needed / 0.3 / plane.w.norm().item() - 1).abs() < 0.05
@@ -91,10 +98,10 @@ class Detour(nn.Module):
 def test_every_wrong_class_is_tried():
     x, y = torch.full((6, 1, 4, 4), 0.5), torch.zeros(6).long()
     settings = {"score": "posterior", "thresholds": [0.7], "eps": 0.2, "norm": "linf"}
-    (x_adv,) = adaptive_attack(Detour(), x, y, **settings)
+    x_adv = images_of(Detour(), x, y, **settings)
     assert missed(Detour(), x_adv, y, "posterior", 0.7).all()
     assert (Detour()(x_adv).argmax(1) == 2).all()
-    merit = adaptive.joint(Detour(), x, torch.ones(6).long(), "posterior", 0.7)
+    merit = joint(Detour(), x, torch.ones(6).long(), "posterior", 0.7)
     assert (merit[0] > 0).all() and (merit[1] < 0).all()
 
 
@@ -125,7 +132,8 @@ def test_nothing_that_a_grid_finds_is_overlooked(norm, score):
     ball = torch.cartesian_prod(steps, steps).view(-1, 1, 1, 2)
     if norm == "l2":
         ball = ball[ball.flatten(1).norm(dim=1) <= eps]
-    for cut, x_adv in zip(cuts, found, strict=True):
+    for cut, of_cut in zip(cuts, found, strict=True):
+        x_adv = of_cut.images
         got = missed(model, x_adv, y, score, cut)
         assert inside(x, x_adv, eps, norm)
         possible = torch.stack(
@@ -142,21 +150,114 @@ def test_features_are_matched_to_a_wrong_centroid():
     """The last resort of the likelihood: on its own it reaches the wrong centroid itself."""
     model = mixture([[0.2, 0.2], [0.8, 0.8]])
     x, y = torch.full((3, 1, 1, 2), 0.3), torch.zeros(3).long()
-    settings = {"eps": 0.6, "norm": "linf", "num_steps": 60}
-    attack = adaptive._Attack(
-        model, x, y, "log_likelihood", generator=torch.Generator().manual_seed(0), **settings
-    )
-    attack.threshold = float("inf")
-    attack.merit = torch.full((3,), float("-inf"))
+    attack = adaptive._Attack(model, [x], y, "log_likelihood", UNIT, {})
+    objectives = attack._objectives(float("inf"), restarts=1)
+    assert len(objectives) == number_of_searches("log_likelihood", 2, 1)
+    centroid = objectives[-2]
     images, _ = ascend(
-        lambda images, rows: (
-            (v := attack._centroid(attack.ranked[:, 0])(attack._seen(images), rows, None)),
-            v,
-        ),
+        lambda images, rows: 2 * [centroid(images, rows)[0]],
         x,
-        **settings,
+        eps=0.6,
+        norm="linf",
+        num_steps=60,
     )
     torch.testing.assert_close(images, torch.full_like(images, 0.8), atol=5e-3, rtol=0)
+
+
+# Restarts, and what others have found
+
+
+def test_what_others_have_found_is_kept_and_not_attacked():
+    """A search that can do nothing: what is given is all there is, and it counts for no restart."""
+    plane, x, y = world()
+    settings = {"score": "posterior", "thresholds": [0.6, 0.9], "norm": "l2", "eps": 0.25}
+    strong = adaptive_attack(plane, x, y, **settings)
+    given = [of_cut.images for of_cut in strong]
+    again = adaptive_attack(plane, x, y, given=given, **settings | {"eps": 0.0})
+    for cut, of_cut, alone in zip((0.6, 0.9), again, strong, strict=True):
+        found = missed(plane, alone.images, y, "posterior", cut)
+        assert found.any() and (of_cut.restart == -1).all()
+        assert torch.equal(missed(plane, of_cut.images, y, "posterior", cut), found)
+    nothing = adaptive_attack(plane, x, y, **settings | {"eps": 0.0})
+    assert not missed(plane, nothing[1].images, y, "posterior", 0.9)[y == plane.predict(x)].any()
+
+
+@both_norms
+@pytest.mark.parametrize("score", ["posterior", "log_likelihood"])
+def test_restarts_tell_who_found_an_image(norm, score):
+    """Looser thresholds lose nothing that a stricter one has, and every new find has a restart."""
+    model = mixture([[0.1, 0.1], [0.9, 0.2], [0.4, 0.9]])
+    model.head.means.data *= 6
+    model.std.fill_(1 / 6)
+    x = torch.rand(60, 1, 1, 2)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    values, _ = detection.score_images(model, x, score)
+    cuts = values.quantile(torch.tensor([0.05, 0.3, 0.6])).tolist()
+    settings = {"score": score, "eps": 0.3, "norm": norm, "num_steps": 12}
+    found = adaptive_attack(model, x, y, thresholds=cuts, **settings)
+    before = None
+    for cut, of_cut in sorted(zip(cuts, found, strict=True), key=lambda pair: -pair[0]):
+        got = missed(model, of_cut.images, y, score, cut)
+        clean = missed(model, x, y, score, cut)
+        by_restart = of_cut.restart >= 0
+        assert not (by_restart & (clean | ~got)).any()
+        if before is None or score == "posterior" and cut >= 0.5:
+            assert torch.equal(by_restart, got & ~clean)
+        else:
+            assert not (by_restart & before).any()
+        assert of_cut.restart.max() < number_of_searches(score, 3, 1)
+        assert before is None or not (before & ~got).any()
+        before = got
+    assert got.any() and not got.all()
+
+
+# The highest score
+
+
+def test_the_highest_score_within_reach():
+    """On a plane it is the log-odds at the far end of the ball, where that is wrong."""
+    plane, x, y = world(scale=0.1)
+    found = highest_score(plane, x, y, score="posterior", eps=0.25, norm="l2")
+    value = (x.flatten(1) @ plane.w + plane.b).detach()
+    odds = 0.1 * (torch.where(y == 1, -value, value) + 0.25 * plane.w.norm().item())
+    values, predicted = detection.score_images(plane, found)
+    wrong, unsure = predicted != y, odds.abs() < 1e-3
+    assert torch.equal(wrong[~unsure], (odds > 0)[~unsure]) and 10 < wrong.sum() < COUNT - 10
+    torch.testing.assert_close(values[wrong], odds[wrong].sigmoid(), atol=5e-3, rtol=0)
+    assert torch.equal(found[~wrong], x[~wrong]) and inside(x, found, 0.25, "l2")
+
+
+@pytest.mark.parametrize("score", ["posterior", "log_likelihood"])
+def test_no_wrong_image_of_a_grid_scores_higher(score):
+    model = mixture([[0.1, 0.1], [0.9, 0.2], [0.4, 0.9]])
+    model.head.means.data *= 6
+    model.std.fill_(1 / 6)
+    x, eps = torch.rand(20, 1, 1, 2), 0.3
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    found = highest_score(model, x, y, score=score, eps=eps, norm="linf", restarts=4)
+    values, predicted = detection.score_images(model, found, score)
+    steps = torch.linspace(-eps, eps, 61)
+    ball = torch.cartesian_prod(steps, steps).view(-1, 1, 1, 2)
+    for image, label, value, prediction in zip(x, y, values, predicted, strict=True):
+        seen, classes = detection.score_images(model, (image + ball).clamp(0, 1), score)
+        wrong = seen[classes != label]
+        # A sliver at the edge of the ball may be overlooked.
+        if len(wrong) > 20:
+            assert prediction != label
+            assert value >= wrong.max() - (0.03 if score == "posterior" else 0.15)
+
+
+def test_the_highest_score_begins_at_what_is_given():
+    plane, x, y = world()
+    given = highest_score(plane, x, y, score="posterior", eps=0.25, norm="l2")
+    again = highest_score(
+        plane, x, y, score="posterior", eps=0.25, norm="l2", given=[given], num_steps=1, restarts=1
+    )
+    before, after = (detection.score_images(plane, images)[0] for images in (given, again))
+    wrong = plane.predict(given) != y
+    assert (after >= before - 1e-6)[wrong].all() and (plane.predict(again) != y)[wrong].all()
 
 
 # What it leaves alone
@@ -164,9 +265,11 @@ def test_features_are_matched_to_a_wrong_centroid():
 
 def test_already_missed_images_are_returned_as_they_are():
     plane, x, y = world()
-    (x_adv,) = adaptive_attack(plane, x, y, score="posterior", thresholds=[0.6], eps=0.1, norm="l2")
+    settings = {"score": "posterior", "thresholds": [0.6], "eps": 0.1, "norm": "l2"}
+    (found,) = adaptive_attack(plane, x, y, **settings)
     before = missed(plane, x, y, "posterior", 0.6)
-    assert before.any() and torch.equal(x_adv[before], x[before])
+    assert before.any() and torch.equal(found.images[before], x[before])
+    assert (found.restart[before] == -1).all() and (found.restart >= 0).any()
 
 
 def test_reproducible_and_blind_to_the_order_of_thresholds():
@@ -175,7 +278,8 @@ def test_reproducible_and_blind_to_the_order_of_thresholds():
     first = adaptive_attack(plane, x, y, thresholds=[0.6, 0.9], **settings)
     torch.manual_seed(99)
     again = adaptive_attack(plane, x, y, thresholds=[0.9, 0.6], **settings)
-    assert torch.equal(first[0], again[1]) and torch.equal(first[1], again[0])
+    for one, other in ((first[0], again[1]), (first[1], again[0])):
+        assert torch.equal(one.images, other.images) and torch.equal(one.restart, other.restart)
 
 
 def test_model_and_random_state_are_left_as_they_were():
@@ -199,7 +303,7 @@ def test_a_threshold_of_one_can_be_reached():
     """A frozen threshold is rounded to six digits; what rounds to it is accepted."""
     plane, x, y = world()
     plane.scale = 100.0
-    (x_adv,) = adaptive_attack(plane, x, y, score="posterior", thresholds=[1.0], eps=0.5, norm="l2")
+    x_adv = images_of(plane, x, y, score="posterior", thresholds=[1.0], eps=0.5, norm="l2")
     values, predicted = detection.score_images(plane, x_adv)
     assert ((values.double() * 1e6).round() / 1e6 >= 1)[predicted != y].sum() >= COUNT / 2
 

@@ -478,14 +478,21 @@ def test_self_checks_notice_the_model(plane, x, y, kind, failing):
 
 @pytest.mark.parametrize("tampering", [2e-3, 0.6])
 def test_self_checks_notice_images_outside_the_ball(plane, x, y, tampering, monkeypatch):
-    honest = robustness.run_attack
-    monkeypatch.setattr(robustness, "run_attack", lambda *a, **k: honest(*a, **k) + tampering / 4)
+    honest = robustness.run_restarts
+
+    def tampered(*a, **k):
+        images, restart = honest(*a, **k)
+        return images + tampering / 4, restart
+
+    monkeypatch.setattr(robustness, "run_restarts", tampered)
     _, result = run(plane, x, y, "pgd", "l2")
     assert not checks(result)[NAMES["ball"]] and result.record["ok"] is False
 
 
 def test_self_checks_notice_pixels_outside_the_range(plane, x, y, monkeypatch):
-    monkeypatch.setattr(robustness, "run_attack", lambda model, x, *a, **k: x + 0.6)
+    monkeypatch.setattr(
+        robustness, "run_restarts", lambda model, x, y, *a, **k: (x + 0.6, -1 + 0 * y)
+    )
     _, result = run(plane, x, y, "pgd", "l2", 100.0)
     assert not checks(result)[NAMES["ball"]]
 

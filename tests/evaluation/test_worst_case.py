@@ -61,7 +61,7 @@ def any_iterate(net, x, y, attack):
 def test_pgd_finds_what_any_iterate_finds(net, images, norm, batch_size):
     x, y = images
     attack = Attack("pgd", norm, EPS[norm], 12)
-    result = worst_case(net, x, y, [attack], batch_size=batch_size)
+    result = worst_case(net, x, y, [attack], batch_size=batch_size, search=False)
     clean = predict(net, x) == y
     assert torch.equal(result.right, clean & any_iterate(net, x, y, attack))
     assert 0 < result.right.sum() < clean.sum() < len(y)
@@ -87,7 +87,7 @@ def test_an_image_that_has_fallen_costs_no_more(net, images):
     x, y = images
     attack = Attack("pgd", "linf", EPS["linf"], 12)
     counting = Counting(net)
-    result = worst_case(counting, x, y, [attack], batch_size=8)
+    result = worst_case(counting, x, y, [attack], batch_size=8, search=False)
     clean, right = (int(share.sum()) for share in (predict(net, x) == y, result.right))
     # Images that stand see the start and every iterate, one that falls at least one less.
     overhead = 4 * len(x) + 2 * clean + 1
@@ -101,8 +101,33 @@ def test_an_image_that_has_fallen_costs_no_more(net, images):
 def test_cheap_attacks_take_their_turn_first(net, images):
     x, y = images
     attacks = [Attack("fab", "l2", 0.4, 5), Attack("pgd", "l2", 0.4, 5), Attack("cw", "l2", 0.4, 5)]
-    record = worst_case(net, x, y, attacks).record
+    record = worst_case(net, x, y, attacks, search=False).record
     assert [turn["attack"] for turn in record["attacks"]] == ["l2_pgd", "l2_fab", "l2_cw"]
+
+
+def test_a_search_takes_the_last_turn(net, images):
+    """Whatever it costs, once, and on what the others have left right."""
+    x, y = images
+    pgd, cheap = Attack("pgd", "l2", 0.4, 5), Attack("margin", "l2", 0.4, 4, restarts=2)
+    counting = Counting(net)
+    before = counting.seen
+    alone = worst_case(net, x, y, [pgd], search=False)
+    for attacks, restarts in (([pgd], Attack("margin", "l2", 0.4).restarts), ([cheap, pgd], 2)):
+        result = worst_case(counting, x, y, attacks)
+        first, last = result.record["attacks"]
+        assert (first["attack"], last["attack"]) == ("l2_pgd", "l2_margin")
+        assert first["right"] == alone.record["right"] and "restarts" not in first
+        assert len(last["restarts"]) == restarts
+        assert sum(last["restarts"]) == int((from_bits(first["right"]) & ~result.right).sum())
+        assert last["converged"] is (last["restarts"][-1] == 0)
+        assert torch.equal(predict(net, result.x_adv) == y, result.right)
+        assert not (result.right & ~alone.right).any() and result.record["ok"]
+    # The search was not shown what PGD had found.
+    standing = int(alone.right.sum())
+    assert counting.seen - before > standing
+    shared = worst_case(net, x, y, [cheap, pgd], processes=2)
+    assert torch.equal(shared.right, result.right)
+    assert shared.record["attacks"][1]["restarts"] == last["restarts"]
 
 
 def test_processes_share_the_images(net, images):

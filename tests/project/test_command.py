@@ -134,13 +134,13 @@ def test_an_evaluation_goes_on_attack_by_attack(tmp_path, monkeypatch):
         assert main("train", [*arguments, "--out", str(out)]) == 0
     assert main("evaluate", [*arguments, "--out", str(whole)]) == 0
     attacks, calls = [], 0
-    attack = robustness.run_attack
+    attack = robustness.run_restarts
 
     def counted(*positional, **named):
         attacks.append(positional[3])
         return attack(*positional, **named)
 
-    monkeypatch.setattr(robustness, "run_attack", counted)
+    monkeypatch.setattr(robustness, "run_restarts", counted)
     # The time is up after every attack, but not before the first.
     monkeypatch.setattr(settings, "parse_duration", lambda text: -1.0)
     monkeypatch.setattr("ldatlib.study.workspace.Workspace.late", False)

@@ -101,7 +101,36 @@ def test_images_that_an_attack_was_not_shown_count_as_right():
     assert right["table1"].tolist() == [False, True, False, True, True]
     assert right["worst_case"].tolist() == [False, True, False, True, True]
     assert torch.equal(right["worst_case"][3:], right["autoattack"][3:])
-    assert set(right) == {"linf_pgd", "linf_fab", "table1", "autoattack", "worst_case"}
+    assert set(right) == {
+        *("linf_pgd", "linf_fab"),
+        *("table1", "search", "autoattack", "worst_case"),
+    }
+    # The other way round, and where AutoAttack was run in another norm alone.
+    other = comparisons.survivors(white, ensemble("1"), [], "linf")
+    assert other["worst_case"].tolist() == [False, True, False]
+    l2 = comparisons.survivors(white, ensemble("0"), [], "l2")
+    assert l2["autoattack"].all() and not l2["worst_case"].any()
+
+
+def test_what_the_search_and_the_detector_find_counts_in_the_worst_case():
+    white = whitebox("1111", {"linf_pgd": "1110", "l2_pgd": "0000"})
+    share = {"value": 0.5, "low": 0.2, "high": 0.8, "count": 4}
+    settings = {"method": "margin", "norm": "linf", "eps": 0.1, "steps": 1, "step_size": None}
+    settings |= {"cw_step_size": 0.01, "targets": 0}
+    of_norm = {"reported": share, "robust_accuracy": share, "right": "0110", "settings": settings}
+    more = {"images": 4, "self_checks": [], "ok": True, "adversarial": "images"}
+    searched = record("search", norms={"linf": of_norm}, **more)
+    highest = {"score": [0.5, 0.5], "right": "10", "auc": None}
+    detector = record(
+        "adaptive",
+        norms={"linf": {"posterior": {}}},
+        highest={"linf": {"posterior": highest}},
+        half_budget={},
+        **more,
+    )
+    right = comparisons.survivors(white, ensemble("11"), [searched, detector], "linf")
+    assert right["search"].tolist() == [False, True, True, False]
+    assert right["worst_case"].tolist() == [False, False, True, False]
 
 
 def test_the_same_images_are_compared_in_pairs():

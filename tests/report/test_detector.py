@@ -5,6 +5,7 @@ from helpers import detection_record, record, synthetic_record, whitebox
 
 from ldatlib import UserError
 from ldatlib.evaluation import detection
+from ldatlib.evaluation.robustness import wilson_interval
 from ldatlib.report import detector, tables
 
 THRESHOLDS = {"posterior": {"paper": 0.5, "accept_95": 0.5, "accept_99": 0.5}}
@@ -125,9 +126,51 @@ def test_one_threshold_by_hand():
     row = tables.adaptive_rows([adaptive], [seen]).iloc[0]
     assert (row.strongest_ordinary, row.ordinary, row.ordinary_all) == ("l2_pgd", 25, 25)
     assert (row.adaptive, row.union, row.clean_rejection) == (50, 75, 25)
-    # Accepted and right when clean, not missed by the adaptive attack: the first image.
-    assert row.detection_robust == 25 and not row.consistent
+    # Accepted and right when clean: the first three, each of which is missed by one or the other.
+    assert row.detection_robust == 0 and row.consistent
     # Rejected and wrong (first), accepted and right (last).
     assert row.adaptive_defence_success == 50 and row.ordinary_defence_success == 75
-    # Clean 0.9, 0.9, 0.9, 0.4 against 0.3, 0.8, 0.7: nine pairs won of the first three, one of 0.4.
-    assert row.adaptive_auc == pytest.approx(10 / 12)
+    # An AUC under attack needs images of the highest score, which this record has not.
+    assert row.adaptive_auc is None
+
+
+def test_under_attack_the_highest_scores_count_and_the_best_network_is_the_measure():
+    sets = {
+        "val": ([0.9] * 4, "1111"),
+        "clean": ([0.9, 0.8, 0.7, 0.6], "1111"),
+        "l2_pgd": ([0.9, 0.1, 0.9, 0.9], "1111"),
+    }
+    own = {"cut": 0.5, "score": [0.9, 0.8, 0.7, 0.6], "right": "1111"}
+    highest = {"score": [0.9, 0.55, 0.7, 0.6], "right": "1011", "auc": 0.75}
+    lowest = {"score": [0.9, 0.55, 0.4, 0.6], "right": "1011"}
+
+    def network(defence, half):
+        low, high = wilson_interval(round(4 * half), 4)
+        share = {"value": half, "low": low, "high": high, "count": 4}
+        return record(
+            "adaptive",
+            defence=defence,
+            norms={"l2": {"posterior": {"paper": own}}},
+            highest={"l2": {"posterior": highest}},
+            lowest={"l2": {"posterior": {"0.5": lowest}}},
+            half_budget={"l2": {"eps": 0.1, "robust_accuracy": share}},
+            images=4,
+            adversarial="images",
+            self_checks=[],
+            ok=True,
+        )
+
+    seen = detection_record({"posterior": sets}, THRESHOLDS)
+    weak, strong = network("ldat", 0.0), network("standard", 0.75)
+    row = tables.adaptive_rows([weak], [seen]).iloc[0]
+    # The second image is missed, though the attack on the threshold did not get it.
+    assert (row.adaptive, row.union, row.detection_robust, row.adaptive_auc) == (25, 25, 75, 0.75)
+    # 75% [30, 95] is not above 0% [0, 49]: no hint; nor beside a network that keeps 75%.
+    assert row.consistent and tables.adaptive_rows([weak, strong], [seen] * 2).consistent.all()
+    frame = tables.rejection_rows([weak], [seen])
+    at = frame[frame.acceptance == 0.95].iloc[0]
+    # All of validation scores 0.9: of the four clean images one is accepted, and not missed.
+    assert (at.threshold, at.clean_acceptance, at.robust_0, at["robust_0.5"]) == (0.9, 25, 25, 25)
+    whole = frame[frame.acceptance == 1].iloc[0]
+    assert (whole.clean_acceptance, whole.robust_0, whole["robust_0.5"]) == (100, 75, 75)
+    assert whole.error == 25

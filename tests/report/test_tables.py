@@ -9,7 +9,7 @@ from ldatlib.report import figures, glossary, summary, tables
 from ldatlib.report.comparisons import share
 from ldatlib.report.words import column_title, percent
 
-KINDS = ("whitebox", "detection", "autoattack", "masking", "adaptive")
+KINDS = ("whitebox", "detection", "search", "autoattack", "masking", "adaptive")
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def found(run, first):
 
 @pytest.fixture(scope="module")
 def others(found):
-    pairs = zip(found["masking"], found["adaptive"], strict=True)
-    return {masking.defence: [masking, adaptive] for masking, adaptive in pairs}
+    several = zip(found["search"], found["masking"], found["adaptive"], strict=True)
+    return {records[0].defence: list(records) for records in several}
 
 
 def test_table_1_is_the_record_in_percent(found):
@@ -46,21 +46,21 @@ def test_table_1_is_the_record_in_percent(found):
 
 def test_the_worst_case_has_the_words_of_the_glossary(found, others):
     table = tables.scrutiny(found["whitebox"], found["autoattack"], others)
-    assert (table.worst_case <= table[["strongest", "table1_worst_case"]].min(axis=1)).all()
+    assert (table.worst_case <= table[["strongest", "search"]].min(axis=1)).all()
     shown = tables.scrutiny_for_reading(table)
-    wanted = ("strongest", "table1_worst_case", "autoattack", "all_worst_case", "gap")
-    assert list(shown.columns) == [glossary.title(key) for key in wanted]
+    wanted = ("strongest", "table1_worst_case", "searched", "all_worst_case", "gap")
+    assert list(shown.columns)[:5] == [glossary.title(key) for key in wanted]
     assert len(shown) == len(table) == 2 * len(found["whitebox"])
 
 
 def test_tests_for_masking_are_rows(found):
     rows = tables.masking_rows(found["masking"])
-    assert len(rows) == 2 * 12 * len(found["masking"])
+    assert len(rows) == 2 * 13 * len(found["masking"])
     assert set(rows.verdict) <= {"alarm", "no alarm", "skipped"}
     restarts = rows[rows.test == "restarts"]
     assert restarts.rival.isna().all() and (restarts.robust_accuracy <= restarts.pgd_high).all()
-    assert tables.masking_verdicts(found["masking"], "l2").shape == (12, len(found["masking"]))
-    assert set(tables.alarms(found["masking"]).tests) <= set(range(13))
+    assert tables.masking_verdicts(found["masking"], "l2").shape == (13, len(found["masking"]))
+    assert set(tables.alarms(found["masking"]).tests) <= set(range(14))
 
 
 def test_outcomes_of_thresholds_for_reading(found):
@@ -116,6 +116,7 @@ def test_every_figure_is_drawn(run, first, found, others):
     panels = {
         figures.scrutiny(table): 2,
         figures.adaptive(adaptive): 6,
+        figures.rejection(tables.rejection_rows(found["adaptive"], found["detection"])): 8,
         figures.surfaces(found["masking"], "l2"): len(first) + 1,
         figures.accuracy_by_eps(swept["sweep_eps"]): 2,
         figures.accuracy_by_steps(swept["sweep_steps"]): 2,
@@ -156,7 +157,7 @@ def test_a_defence_of_ones_own_has_a_colour_and_a_title():
 
 def test_the_summary_is_of_what_there_is(run):
     shown = summary.scrutiny(run)
-    assert len(shown) == 3 and all(len(frame) for frame in shown.values())
+    assert len(shown) == 4 and all(len(frame) for frame in shown.values())
     assert summary.self_checks(run).empty
     (record,) = run.records("train", [run.training("ldat")])
     assert record.provenance.device in summary.facts(run, record).loc["device", "this run"]

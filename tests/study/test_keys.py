@@ -45,7 +45,7 @@ TRAININGS = {
 KINDS_OF_LDAT = {
     "train": "f59eae7a65",
     "whitebox": "656321736a",
-    "worst_case": "c1b40f7f3e",
+    "worst_case": "dd2e6cc7b9",
     "basic": "b872c04084",
     "validation": "2690112162",
     "sweep_eps": "0454a0c238",
@@ -53,9 +53,10 @@ KINDS_OF_LDAT = {
     "transfer": "3ebe53d6bb",
     "features": "186818df9d",
     "detection": "7f13d9e32f",
-    "autoattack": "f3f6269ded",
-    "masking": "6501a27f58",
-    "adaptive": "03d9f633b6",
+    "search": "b4fe0959b9",
+    "autoattack": "d73621f206",
+    "masking": "054ecbe972",
+    "adaptive": "cb3d77eea9",
 }
 
 

@@ -2,18 +2,21 @@
 
 import sys
 
+import msgspec
+import pandas as pd
 import pytest
 import torch
 from tiny import TINY, silent
 from torch import nn
 
 from ldatlib import load_model
-from ldatlib.evaluation import autoattack
+from ldatlib.evaluation import autoattack, rejection
 from ldatlib.evaluation.robustness import from_bits, predict, share
 from ldatlib.files import load_tensors, read_json, write_json
-from ldatlib.report import claims, summary, tables
-from ldatlib.study.kinds import detector
+from ldatlib.report import claims, figures, summary, tables
+from ldatlib.study.kinds import adaptive as adaptive_kind
 from ldatlib.study.kinds import scrutiny as scrutiny_kinds
+from ldatlib.study.kinds import search as search_kind
 from ldatlib.study.records import Scored, content, read
 from ldatlib.study.run import open_run
 
@@ -26,9 +29,12 @@ TINY_SCRUTINY = TINY | {
     "eps_l2": 2.5,
     "scrutiny_images": 10,
     "scrutiny_norms": NORMS,
+    "autoattack_norms": NORMS,
     "masking_restarts": 1,
     "masking_queries": 20,
     "adaptive_steps": 4,
+    "search_steps": 5,
+    "search_restarts": 3,
 }
 
 
@@ -44,13 +50,13 @@ def records(run):
     trainings = run.trainings()
     return {
         kind: run.records(kind, trainings, say=silent)
-        for kind in ("whitebox", "detection", "autoattack", "masking", "adaptive")
+        for kind in ("whitebox", "detection", "search", "autoattack", "masking", "adaptive")
     }
 
 
 def others(records):
-    pairs = zip(records["masking"], records["adaptive"], strict=True)
-    return {mask.defence: [mask, detector] for mask, detector in pairs}
+    found = zip(records["search"], records["masking"], records["adaptive"], strict=True)
+    return {several[0].defence: list(several) for several in found}
 
 
 def test_everything_planned_is_there(run, records):
@@ -63,6 +69,9 @@ def test_everything_planned_is_there(run, records):
         for record in records[kind]:
             assert record.ok and record.self_checks and record.images == 10
             assert set(record.norms) == {"linf", "l2"}
+    for record in records["search"]:
+        # Every image of Table 1, not the first ten.
+        assert record.ok and record.images == 20 and set(record.norms) == {"linf", "l2"}
 
 
 def test_a_second_run_computes_nothing(run, monkeypatch):
@@ -103,40 +112,87 @@ def test_an_interrupted_job_goes_on(run, monkeypatch):
             path.write_bytes(content)
 
 
+def test_the_search_says_what_each_restart_found(run, records):
+    x, y = run.test_images(20, torch.device("cpu"))
+    for training, white, record in zip(
+        run.trainings(), records["whitebox"], records["search"], strict=True
+    ):
+        saved = load_tensors(search_kind.SEARCH.images_path(run, training))[0]
+        for norm, found in record.norms.items():
+            columns = [from_bits(c.right) for k, c in white.attacks.items() if k.startswith(norm)]
+            before, after = torch.stack(columns).all(0), from_bits(found.right)
+            assert content(found.reported) == share(before)
+            assert content(found.robust_accuracy) == share(after)
+            # Only what was right is attacked, and what fell is saved.
+            rows = (before & ~after).nonzero().squeeze(1)
+            assert torch.equal(saved[f"{norm}_rows"], rows) and not (after & ~before).any()
+            assert len(found.restarts) == 3 and sum(found.restarts) == len(rows)
+            assert found.converged is (found.restarts[-1] == 0)
+            if len(rows):
+                assert (predict(run.model(training), saved[norm]) != y[rows]).all()
+            line = search_kind.SEARCH.line(record, training)
+            assert ("not converged" in line) is not all(n.converged for n in record.norms.values())
+
+
 def test_the_worst_case_is_over_everything_image_by_image(records):
     frame = tables.scrutiny(records["whitebox"], records["autoattack"], others(records))
     assert len(frame) == 4
     for index, white in enumerate(records["whitebox"]):
         auto = records["autoattack"][index]
         for norm in ("linf", "l2"):
-            everything = [from_bits(c.right)[:10] for k, c in white.attacks.items() if norm in k]
-            listed = torch.stack(everything).all(0)
-            everything.append(from_bits(auto.norms[norm].right))
-            mask, detector = others(records)[white.defence]
-            everything += [from_bits(b) for b in mask.norms[norm].right.values()]
+            listed = torch.stack(
+                [from_bits(c.right) for k, c in white.attacks.items() if k.startswith(norm)]
+            ).all(0)
+            search, mask, detector = others(records)[white.defence]
+            searched = listed & from_bits(search.norms[norm].right)
+            # On the first ten images much more was run.
+            more = [auto.norms[norm].right, *mask.norms[norm].right.values()]
             for scores in detector.norms[norm].values():
-                everything += [from_bits(entry.right) for entry in scores.values()]
-            worst = torch.stack(everything).all(0)
+                more += [entry.right for entry in scores.values()]
+            for score, entry in detector.highest[norm].items():
+                more += [entry.right, *(e.right for e in detector.lowest[norm][score].values())]
+            worst = searched.clone()
+            worst[:10] &= torch.stack([from_bits(bits) for bits in more]).all(0)
             row = frame[(frame.defence == white.defence) & (frame.norm == norm)].iloc[0]
-            assert row.worst_case == pytest.approx(10 * worst.sum().item())
-            assert row.table1_worst_case == pytest.approx(10 * listed.sum().item())
+            assert row.table1_worst_case == pytest.approx(5 * listed.sum().item())
+            assert row.search == pytest.approx(5 * searched.sum().item())
+            assert row.worst_case == pytest.approx(5 * worst.sum().item())
+            assert row.worst_case_there == pytest.approx(10 * worst[:10].sum().item())
             assert row.gap == pytest.approx(row.table1_worst_case - row.worst_case)
-            assert row.worst_case <= min(row.autoattack, row.table1_worst_case)
-            assert row.strongest >= row.table1_worst_case and row.images == 10 and row.ok
+            taken = share(listed & ~worst)
+            assert row.overstated == (taken["low"] > 0.01)
+            assert row.worst_case <= row.search <= row.table1_worst_case <= row.strongest
+            assert row.worst_case_there <= row.autoattack
+            assert (row.images, row.scrutinised) == (20, 10) and row.ok
             assert row.worst_case_low <= row.worst_case <= row.worst_case_high
     reading = tables.scrutiny_for_reading(frame)
-    assert list(reading.columns)[-2:] == ["worst case of all attacks", "gap"]
+    assert list(reading.columns)[3:5] == ["worst case of all attacks", "gap"]
+    assert list(reading.columns)[-1] == "worst case of all attacks, first 10"
+
+
+def test_without_search_or_autoattack_columns_are_empty(records):
+    auto = [
+        msgspec.structs.replace(record, norms={"l2": record.norms["l2"]})
+        for record in records["autoattack"]
+    ]
+    frame = tables.scrutiny(records["whitebox"], auto, {})
+    assert frame.search.isna().all() and frame[frame.norm == "linf"].autoattack.isna().all()
+    assert frame[frame.norm == "l2"].autoattack.notna().all()
+    shown = tables.scrutiny_for_reading(frame)
+    assert (shown["worst case with the search"] == "").all()
+    assert len(figures.scrutiny(frame).axes) == 2
 
 
 def test_the_detector_against_both_kinds_of_attack(records):
     frame = tables.adaptive_rows(records["adaptive"], records["detection"])
     # Two norms; three thresholds of the posterior, two of LDAT's likelihood.
     assert len(frame) == 2 * (3 + 3 + 2)
-    assert (frame.adaptive >= frame.ordinary).all()
-    assert (frame.union >= frame[["adaptive", "ordinary_all"]].max(axis=1)).all()
-    assert (frame.detection_robust + frame.adaptive <= 100).all()
+    # What an ordinary attack gets is the adaptive one's, too.
+    assert (frame.adaptive >= frame.ordinary_all).all()
+    assert (frame.union == frame.adaptive).all()
+    assert (frame.detection_robust + frame.union <= 100).all()
     strict = frame[frame.score == "posterior"].pivot_table(
-        index=["defence", "norm"], columns="threshold", values="adaptive"
+        index=["defence", "norm"], columns="threshold", values="union"
     )
     # A stricter threshold never lets more through.
     cuts = frame[frame.score == "posterior"].pivot_table(
@@ -147,6 +203,27 @@ def test_the_detector_against_both_kinds_of_attack(records):
         assert strict.loc[row][ordered].is_monotonic_decreasing
     shown = tables.adaptive_for_reading(frame)
     assert len(shown) == len(frame)
+
+
+def test_rejection_over_all_thresholds(records):
+    frame = tables.rejection_rows(records["adaptive"], records["detection"])
+    # Two norms of the posterior of both networks, and of LDAT's likelihood.
+    assert len(frame) == 2 * 3 * len(rejection.ACCEPTANCES)
+    assert (frame.robust_0 >= frame["robust_0.25"]).all()
+    assert (frame["robust_0.25"] >= frame["robust_0.5"]).all()
+    assert (frame["robust_0.5"] >= frame.robust_1).all()
+    for _, points in frame.groupby(["defence", "norm", "score"]):
+        # Accepting everything is no detector: plain accuracy under all that was found.
+        assert points.clean_acceptance.is_monotonic_increasing
+        assert points.clean_acceptance.iloc[-1] == 100 and pd.isna(points.threshold.iloc[-1])
+    union = tables.adaptive_rows(records["adaptive"], records["detection"]).iloc[0]
+    same = frame[(frame.defence == union.defence) & (frame.norm == union.norm)]
+    same = same[(same.score == "posterior") & (same.acceptance == 0.95)].iloc[0]
+    if union.threshold == "95% frozen":
+        assert same.robust_0 == pytest.approx(union.detection_robust)
+    shown = tables.rejection_for_reading(frame)
+    assert len(shown) == len(frame)
+    assert len(figures.rejection(frame).axes) == 2 * 4
 
 
 def test_a_failed_check_turns_record_table_and_report_red(run, records):
@@ -170,9 +247,9 @@ def test_a_failed_check_turns_record_table_and_report_red(run, records):
 
 def test_report_and_claims_use_what_there_is(run, tmp_path):
     shown = summary.scrutiny(run)
-    assert len(shown) == 3 and all(len(frame) for frame in shown.values())
+    assert len(shown) == 4 and all(len(frame) for frame in shown.values())
     alarms = shown["Alarms for gradient masking"]
-    assert alarms.shape == (4, 3) and set(alarms.tests) == {12}
+    assert alarms.shape == (4, 3) and set(alarms.tests) == {13}
     assert summary.scrutiny(open_run("demo", TINY_SCRUTINY, tmp_path)) == {}
     table = claims.claims(run).set_index("the paper says")["seen here"]
     assert "L-inf: LDAT" in table["the same, AutoAttack and notebook 09 included"]
@@ -180,15 +257,19 @@ def test_report_and_claims_use_what_there_is(run, tmp_path):
     assert "robust accuracy, of 10 images, L-inf: with rejection" in helps and "L2: with" in helps
 
 
-def test_an_attack_on_the_detector_that_falls_behind_is_a_failed_check():
-    sets = {"linf_pgd": Scored(score=[0.9, 0.9], right="00"), "l2_pgd": Scored(score=[], right="")}
-    weak, strong = {"score": [0.9, 0.1], "right": "00"}, {"score": [0.9, 0.9], "right": "00"}
-    assert not detector._at_least_ordinary(weak, 0.5, sets, "linf", 2, "key")["passed"]
-    assert detector._at_least_ordinary(strong, 0.5, sets, "linf", 2, "key")["passed"]
-    # At the first image alone both find it.
-    assert detector._at_least_ordinary(
-        {k: v[:1] for k, v in weak.items()}, 0.5, sets, "linf", 1, "key"
-    )["passed"]
+def test_an_image_that_an_ordinary_attack_gets_and_the_adaptive_does_not_is_a_failed_check():
+    sets = {"linf_pgd": Scored(score=[0.9, 0.2], right="00"), "l2_pgd": Scored(score=[], right="")}
+
+    def passed(scores, right, cut=0.5, count=2):
+        entry = {"cut": cut, "score": scores[:count], "right": right[:count]}
+        return adaptive_kind._none_left(entry, sets, "linf", "key")["passed"]
+
+    # As many as the ordinary attack, but others.
+    assert not passed([0.1, 0.9], "00") and not passed([0.9, 0.9], "10")
+    assert passed([0.9, 0.1], "00") and passed([0.6, 0.9], "00")
+    # At the second image alone neither finds one.
+    sets["linf_pgd"] = Scored(score=[0.2, 0.9], right="00")
+    assert not passed([0.1, 0.1], "00") and passed([0.1, 0.1], "00", count=1)
 
 
 def test_square_finding_more_is_a_warning():

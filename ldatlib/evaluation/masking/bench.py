@@ -1,16 +1,19 @@
 """Where the tests for gradient masking work: a network, its images, attacks of equal effort."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ldatlib.errors import UserError
 from ldatlib.evaluation import robustness
-from ldatlib.evaluation.ascent import ascend, inside, margins, random_start
+from ldatlib.evaluation.ascent import inside, margins, random_start
 from ldatlib.evaluation.named_attacks import PACKAGE_NORMS, QUIET, Attack
 from ldatlib.evaluation.robustness import predict, run_attack
+from ldatlib.evaluation.search import RADII, search
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,22 @@ class Effort:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """[N, C] and [N] -> [N]."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+class Scaled(nn.Module):
+    """The same classifier, its logits times a number."""
+
+    def __init__(self, model: nn.Module, scale: float):
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.model(x)
+
+
 class Bench:
     """A network, its images, and what each attack on the ball has left right."""
 
@@ -39,6 +58,21 @@ class Bench:
         self.right: dict[str, Tensor] = {}
         self.checks: list[dict] = []
         self.pgd = self.clean
+        with torch.no_grad():
+            self.classes = model(x[:1]).shape[1]
+
+    def ordinary(self) -> nn.Module:
+        """The network with logits of ordinary size: half the clean margins are above about four.
+
+        The cross-entropy follows the softmax, and large or tiny logits make it a weak guide
+        though no gradient is masked; the number is a power of two, so that scaling is exact.
+        """
+        with torch.no_grad():
+            logits = torch.cat([self.model(part) for part in self.x[self.clean].split(256)])
+        margin = -margins(logits, self.y[self.clean]).double().median()
+        if not 0 < margin < float("inf"):
+            return self.model
+        return Scaled(self.model, 2.0 ** round(math.log2(4 / float(margin))))
 
     def library(self, attack: Attack) -> Callable:
         batch, seed = self.effort.batch_size, self.effort.seed
@@ -63,26 +97,28 @@ class Bench:
 
         return self.batched(attack)
 
-    def ascent(self, value: Callable, restarts: int) -> Callable:
-        """``value(logits, y) -> [n]``, maximised from random starts until the class flips."""
+    def search(self, objectives: Callable, radii: Sequence[float] = RADII) -> Callable:
+        """``objectives(model, x, y)``, a restart each, maximised until the class flips."""
 
         def attack(model, x, y):
             generator = torch.Generator(x.device).manual_seed(self.effort.seed)
-            found, done = x.clone(), torch.zeros_like(y, dtype=torch.bool)
-            for _ in range(restarts):
-                start = random_start(x, self.eps, self.norm, generator)
-                rows = (~done).nonzero().squeeze(1)
-
-                def objective(images, within, rows=rows):
-                    logits, labels = model(images), y[rows[within]]
-                    return value(logits, labels), margins(logits, labels)
-
-                ball = {"eps": self.eps, "norm": self.norm, "num_steps": self.effort.steps}
-                images, merit = ascend(objective, x[rows], start=start[rows], goal=0, **ball)
-                found[rows], done[rows] = images, merit > 0
-            return found
+            ball = {"eps": self.eps, "norm": self.norm, "num_steps": self.effort.steps}
+            chosen = objectives(model, x, y)
+            return search(chosen, x, radii=radii, generator=generator, **ball).images
 
         return self.batched(attack)
+
+    def repeated(self, value: Callable) -> Callable:
+        """``value(logits, y) -> [n]`` in every restart, for ``search``."""
+
+        def objectives(model, x, y):
+            def objective(images, rows):
+                logits = model(images)
+                return value(logits, y[rows]), margins(logits, y[rows])
+
+            return [objective] * self.effort.restarts
+
+        return objectives
 
     def batched(self, attack: Callable) -> Callable:
         def all_of(model, x, y):

@@ -4,15 +4,15 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ldatlib.attacks import l2_norm, per_image, unit_direction
 from ldatlib.evaluation.ascent import margins
-from ldatlib.evaluation.masking.bench import Bench
-from ldatlib.evaluation.masking.verdicts import below, percent, report, some
+from ldatlib.evaluation.masking.bench import Bench, Scaled, cross_entropy
+from ldatlib.evaluation.masking.verdicts import percent, report, some
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import BATCH_AGREEMENT, share
+from ldatlib.evaluation.search import strongest
 
 # Libraries add 1e-12 to the norm before they divide by it: a shorter gradient moves nothing.
 VANISHING = 1e-12
@@ -42,31 +42,18 @@ def growing_eps_test(bench: Bench) -> dict:
     return report("growing_eps", alarm, False, reason, points=points)
 
 
-class Scaled(nn.Module):
-    """The same classifier, its logits times a number."""
-
-    def __init__(self, model: nn.Module, scale: float):
-        super().__init__()
-        self.model, self.scale = model, scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.model(x)
-
-
 def rescaled_test(bench: Bench, reported: Tensor) -> dict:
     """Logits times a number: the same classifier, so nothing real can change.
 
     DLR and margin are blind to the scale and must leave the same images. The cross-entropy is
-    not; it counts where it gets below everything that was found without rescaling.
+    not; it counts where it takes images that nothing got without rescaling.
     """
     worst = torch.stack([reported, *bench.right.values()]).all(0)
-    with torch.no_grad():
-        classes = bench.model(bench.x[:1]).shape[1]
     attacks = {
         "ce": bench.library(Attack("pgd", bench.norm, bench.eps, bench.effort.steps)),
-        "margin": bench.ascent(margins, 1),
+        "margin": bench.search(lambda model, x, y: [strongest(model, y)]),
     }
-    if classes >= 3:
+    if bench.classes >= 3:
         attacks["dlr"] = bench.apgd("dlr", 1)
     left = {
         name: {
@@ -82,10 +69,10 @@ def rescaled_test(bench: Bench, reported: Tensor) -> dict:
     }
     moved = min(same.values()) < BATCH_AGREEMENT
     scale = min(SCALES, key=lambda s: int(left["ce"][s].sum()))
-    overstated = below(left["ce"][scale], worst)
+    taken = worst & ~left["ce"][scale]
     reason = (
-        f"CE at best {percent(left['ce'][scale])} (scale {scale:g}), unscaled worst case "
-        f"{percent(worst)}; "
+        f"CE at best {percent(left['ce'][scale])} (scale {scale:g}) takes {int(taken.sum())} of "
+        f"the unscaled worst case {percent(worst)}; "
         + ", ".join(f"{n.upper()} same on {100 * s:.1f}% of images" for n, s in same.items())
     )
     shares = {
@@ -93,7 +80,7 @@ def rescaled_test(bench: Bench, reported: Tensor) -> dict:
         for name, by_scale in left.items()
     }
     numbers = {"scales": shares, "same": same, "unscaled_worst_case": share(worst)}
-    return report("rescaled", moved, overstated, reason, **numbers)
+    return report("rescaled", moved, some(taken), reason, **numbers, taken=share(taken))
 
 
 def _gradient(bench: Bench, images: Tensor, loss: Callable) -> Tensor:
@@ -106,15 +93,11 @@ def _gradient(bench: Bench, images: Tensor, loss: Callable) -> Tensor:
     return torch.cat(parts)
 
 
-def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(logits, y, reduction="none")
-
-
 def gradients_test(bench: Bench) -> dict:
     """Length of the input gradient where PGD starts; too short a one moves nothing."""
     starts = bench.starts()[bench.clean]
     numbers, gone = {}, {}
-    for name, loss in (("ce", _cross_entropy), ("margin", margins)):
+    for name, loss in (("ce", cross_entropy), ("margin", margins)):
         gradient = _gradient(bench, starts, loss)
         length = l2_norm(gradient.double()).nan_to_num(0, 0, 0)
         gone[name] = length < VANISHING
@@ -134,7 +117,7 @@ def surface_test(bench: Bench) -> tuple[dict, dict]:
     along a random direction, for more images than a coin would.
     """
     x, y = bench.x[bench.clean], bench.y[bench.clean]
-    gradient = _gradient(bench, x, _cross_entropy)
+    gradient = _gradient(bench, x, cross_entropy)
     generator = torch.Generator(x.device).manual_seed(bench.effort.seed)
     noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
     if bench.norm == "linf":

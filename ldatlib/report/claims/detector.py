@@ -12,12 +12,12 @@ from torch import Tensor
 from ldatlib.evaluation import detection
 from ldatlib.report import detector, paired
 from ldatlib.report.claims import rules
-from ldatlib.report.claims.evidence import Evidence, stacked
+from ldatlib.report.claims.evidence import Evidence, NoRecord, stacked
 from ldatlib.report.claims.rules import Seen
 from ldatlib.report.claims.white_box import only
 from ldatlib.report.comparisons import share
 from ldatlib.report.paired import MARGIN, Pair
-from ldatlib.report.words import NORMS, column_title
+from ldatlib.report.words import NORMS, NOT_FROZEN, column_title
 from ldatlib.study.records import Scored
 
 SCORE, ACCEPTANCE = "posterior", "accept_95"
@@ -30,7 +30,10 @@ def _scored(evidence: Evidence, key: str) -> tuple[Tensor, Tensor]:
 
 
 def _cut(evidence: Evidence) -> float:
-    return detector.frozen_threshold(evidence.detection[evidence.ldat], SCORE)
+    cut = detector.frozen_threshold(evidence.detection[evidence.ldat], SCORE)
+    if cut is None:
+        raise NoRecord(f"a frozen threshold ({NOT_FROZEN})")
+    return cut
 
 
 def _rejected(evidence: Evidence, cut: float) -> float:

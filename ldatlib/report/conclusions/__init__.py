@@ -9,7 +9,7 @@ from ldatlib.report.conclusions.black_box import own_attack, surrogates
 from ldatlib.report.conclusions.detector import confident_successes, direction, gains, thresholds
 from ldatlib.report.conclusions.features import probes
 from ldatlib.report.conclusions.plane import nearness, walks
-from ldatlib.report.conclusions.scrutiny import detectors, masks, worst_cases
+from ldatlib.report.conclusions.scrutiny import detectors, masks, searches, worst_cases
 from ldatlib.report.conclusions.training import centroids, perturbations
 from ldatlib.report.conclusions.white_box import convergence, emptied, oddities
 
@@ -27,6 +27,7 @@ __all__ = [
     "own_attack",
     "perturbations",
     "probes",
+    "searches",
     "surrogates",
     "thresholds",
     "walks",

@@ -12,7 +12,7 @@ from ldatlib.report.claims import rules
 from ldatlib.report.claims.rules import Support
 from ldatlib.report.comparisons import share
 from ldatlib.report.conclusions.saying import listed, told_apart
-from ldatlib.report.words import NO_THRESHOLD, NORMS, set_title
+from ldatlib.report.words import NO_THRESHOLD, NORMS, NOT_FROZEN, set_title
 from ldatlib.study.records import Detection
 
 # They look for the nearest wrong image and stop there; the others walk as far as they may.
@@ -125,16 +125,26 @@ def gains(records: Mapping[str, Detection], own: str) -> list[str]:
         gained: dict[str, np.ndarray] = {}
         texts = []
         for name, record in records.items():
-            robust, plain = _robust(record, norm, detector.frozen_threshold(record, "posterior"))
+            cut = detector.frozen_threshold(record, "posterior")
+            if cut is None:
+                continue
+            robust, plain = _robust(record, norm, cut)
             gained[name] = (robust.int() - plain.int()).numpy()
             ends = (100 * share(images).value for images in (plain, robust))
             texts.append("{} {:.0f}% to {:.0f}%".format(glossary.defence(name), *ends))
-        others = [name for name in records if name != own]
+        if texts:
+            found.append(f"{title}, robust accuracy without and with rejection: {listed(texts)}.")
+        if own not in gained:
+            continue
+        others = [name for name in gained if name != own]
         supports: list[Support] = [rules.larger(gained[own], gained[name]) for name in others]
         sides = told_apart([glossary.defence(name) for name in others], supports)
-        found.append(f"{title}, robust accuracy without rejection and with it: {listed(texts)}.")
         found.append(
             f"{title}: {glossary.defence(own)} gains "
             + sides.sentence("more than", "less than", "no different from")
         )
-    return found
+    return found + [
+        f"{glossary.defence(name)} has no threshold of its own: {NOT_FROZEN}."
+        for name, record in records.items()
+        if detector.frozen_threshold(record, "posterior") is None
+    ]

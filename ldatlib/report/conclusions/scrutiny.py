@@ -3,11 +3,14 @@
 Of the frames of ``report.tables``: ``scrutiny``, ``masking_rows`` and ``adaptive_rows``.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from ldatlib.report import glossary
 from ldatlib.report.conclusions.saying import listed
 from ldatlib.report.words import NORMS, THRESHOLDS
+from ldatlib.study.records import Search
 
 
 def worst_cases(table: pd.DataFrame) -> list[str]:
@@ -52,14 +55,27 @@ def detectors(found: pd.DataFrame, defence: str) -> list[str]:
     said = [
         f"{glossary.defence(defence)}'s detector, {NORMS[row.norm]}, {row.score}, "
         f"{row.threshold}: missed {row.ordinary:.0f}% by the strongest ordinary attack, "
-        f"{row.adaptive:.0f}% by the adaptive one, {row.union:.0f}% by one of all."
+        f"{row.union:.0f}% by the adaptive one."
         for _, row in own.iterrows()
     ]
     strange = int((~found.consistent).sum())
     said.append(
-        f"{strange} of {len(found)} detectors are robust beyond a network at half the budget: too "
-        "good to be true."
+        f"{strange} of {len(found)} detectors are above the best network at half the budget: a "
+        "hint that their attack is too weak."
         if strange
-        else f"None of {len(found)} detectors is robust beyond a network at half the budget."
+        else f"None of {len(found)} detectors is above the best network at half the budget."
     )
     return said
+
+
+def searches(records: Sequence[Search]) -> list[str]:
+    """Whose search from larger balls still found images at its last restart."""
+    restless = [
+        f"{glossary.defence(record.defence)} ({NORMS[norm]})"
+        for record in records
+        for norm, found in record.norms.items()
+        if found.converged is False
+    ]
+    if not restless:
+        return ["Every search has converged: its last restart found no new image."]
+    return [f"The search has not converged for {listed(restless)}: read its numbers as bounds."]

@@ -17,6 +17,7 @@ from ldatlib.report.figures.likelihood import likelihood_over_epochs, small_mode
 from ldatlib.report.figures.look import caption, colour, save, style
 from ldatlib.report.figures.masking import growing_eps, surfaces
 from ldatlib.report.figures.plane import feature_planes, plane_of, toy_trajectories
+from ldatlib.report.figures.rejection import rejection
 from ldatlib.report.figures.training import training_curves
 from ldatlib.report.figures.transfer import transfer_heat_map
 from ldatlib.report.figures.white_box import accuracy_by_eps, accuracy_by_steps
@@ -38,6 +39,7 @@ __all__ = [
     "likelihood_histograms",
     "likelihood_over_epochs",
     "plane_of",
+    "rejection",
     "replaced_attack",
     "save",
     "scrutiny",

@@ -158,7 +158,7 @@ def threshold_static(record: Detection, score: str, attack: str, threshold: floa
 
 
 def adaptive(frame: pd.DataFrame, score: str = "posterior") -> Figure:
-    """Wrong and accepted images: the strongest ordinary attack beside the adaptive one.
+    """Wrong and accepted images: the strongest ordinary attack beside all and the adaptive one.
 
     ``frame``: ``tables.adaptive_rows``. A row of panels a norm, a panel a threshold.
     """
@@ -172,9 +172,10 @@ def adaptive(frame: pd.DataFrame, score: str = "posterior") -> Figure:
         for axis, threshold in zip(row, thresholds, strict=True):
             shown = frame[(frame.norm == norm) & (frame.threshold == threshold)]
             places = np.arange(len(shown))
-            for name, shift, fill in (("ordinary", -0.2, ORDINARY), ("adaptive", 0.2, ADAPTIVE)):
+            bar = (("ordinary", "ordinary", ORDINARY), ("union", "adaptive", ADAPTIVE))
+            for shift, (name, title, fill) in zip((-0.2, 0.2), bar, strict=True):
                 ends = np.array([shown[f"{name}_low"], shown[f"{name}_high"]])
-                look = {"color": fill, "label": name}
+                look = {"color": fill, "label": title}
                 bars(axis, places + shift, shown[name], ends, 0.38, look)
             names = [named(name) for name in shown.defence]
             axis.set_xticks(places, names, rotation=35, ha="right", fontsize=8)

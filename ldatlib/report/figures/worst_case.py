@@ -1,4 +1,4 @@
-"""What AutoAttack and everything else leaves."""
+"""What the search from larger balls, AutoAttack and everything else leaves."""
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,13 @@ from ldatlib.report.words import NORMS_IN_FIGURES
 _SHADES = {
     "strongest": ("strongest", "#c9c9c9"),
     "table1_worst_case": ("table1_worst_case", "#8fbcd9"),
-    "autoattack": ("autoattack", "#0173b2"),
+    "search": ("searched", "#0173b2"),
     "worst_case": ("all_worst_case", "#08304f"),
 }
 
 
 def scrutiny(frame: pd.DataFrame) -> Figure:
-    """Accuracy left by Table 1's strongest attack, all of them, AutoAttack, all attacks.
+    """Accuracy left by Table 1's strongest attack, all of them, with the search, all attacks.
 
     ``frame``: ``tables.scrutiny``. A panel a norm; lines are 95% intervals.
     """

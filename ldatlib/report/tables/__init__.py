@@ -31,6 +31,7 @@ from ldatlib.report.tables.likelihood import (
     likelihood_study_for_reading,
 )
 from ldatlib.report.tables.masking import alarms, masking_rows, masking_verdicts
+from ldatlib.report.tables.rejection import rejection_for_reading, rejection_rows
 from ldatlib.report.tables.training import trainings
 from ldatlib.report.tables.white_box import over_seeds, table1, table1_beside_paper
 from ldatlib.report.tables.worst_case import scrutiny, scrutiny_for_reading
@@ -56,6 +57,8 @@ __all__ = [
     "outcomes_for_reading",
     "over_seeds",
     "path",
+    "rejection_for_reading",
+    "rejection_rows",
     "scores_by_attack",
     "scrutiny",
     "scrutiny_for_reading",

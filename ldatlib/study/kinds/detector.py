@@ -1,15 +1,13 @@
-"""The detector: scores and thresholds, and the attack that knows them. Figures 8 and 9."""
+"""The detector: scores and thresholds. Figures 8 and 9."""
 
 import torch
 from torch import Tensor
 
-from ldatlib.evaluation import adaptive, detection, robustness
-from ldatlib.evaluation.named_attacks import Attack
-from ldatlib.evaluation.robustness import from_bits, share, to_bits
-from ldatlib.files import load_tensors, save_tensors
-from ldatlib.study.kinds import operations, scrutiny
+from ldatlib.evaluation import detection
+from ldatlib.evaluation.robustness import from_bits, to_bits
+from ldatlib.study.kinds import operations
 from ldatlib.study.kinds.base import Kind
-from ldatlib.study.kinds.white_box import WHITE_BOX, verdict
+from ldatlib.study.kinds.white_box import WHITE_BOX
 
 
 def scored(values: Tensor, right: Tensor) -> dict:
@@ -70,156 +68,3 @@ def _frozen(scores: Tensor, right: Tensor, accept: float) -> float | None:
 
 
 DETECTION = Detection()
-
-
-class Adaptive(Kind):
-    """Per norm, score and threshold: scores and verdicts of the adaptive attack's images."""
-
-    name = "adaptive"
-    stage = 3
-    reads = (DETECTION,)
-
-    def compute(self, ws, training, device):
-        model, p = ws.model(training), ws.profile
-        ordinary = DETECTION.read(ws, training)
-        count = min(scrutiny.images_of(ws), ordinary.images)
-        x, y = ws.test_images(count, device)
-        tensors, entries, checks, half = {}, {}, [], {}
-        for norm in p.scrutiny_norms:
-            eps = scrutiny.budgets(p)[norm]
-            entries[norm] = {}
-            for score, stored in ordinary.scores.items():
-                cuts = {k: v for k, v in stored.thresholds.items() if v is not None}
-                found = adaptive.adaptive_attack(
-                    model,
-                    x,
-                    y,
-                    score=score,
-                    thresholds=list(cuts.values()),
-                    eps=eps,
-                    norm=norm,
-                    num_steps=p.adaptive_steps,
-                    restarts=p.adaptive_restarts,
-                    batch_size=p.eval_batch,
-                )
-                entries[norm][score] = {}
-                for (name, cut), x_adv in zip(cuts.items(), found, strict=True):
-                    key = f"{norm} {score} {name}"
-                    entry = _scored(model, x_adv, y, score)
-                    entries[norm][score][name] = {"cut": cut, **entry}
-                    tensors[key] = x_adv
-                    checks.append(robustness.inside_ball(x, x_adv, eps, norm, key))
-                    checks.append(robustness.finite_logits(model, x_adv, key))
-                    checks.append(_at_least_ordinary(entry, cut, stored.sets, norm, count, key))
-            checks.append(_nothing(model, x, y, norm))
-            half[norm], more = _half_budget(p, model, x, y, norm)
-            checks += more
-        path = self.images_path(ws, training)
-        save_tensors(path, tensors, {"kind": "adversarial", "label": training.label})
-        saved, _ = load_tensors(path)
-        for key, images in saved.items():
-            norm, score, name = key.split(" ")
-            again = _scored(model, images.to(device).flip(0), y.flip(0), score)
-            checks.append(_rescored(entries[norm][score][name], again, key))
-        return {
-            "norms": entries,
-            "half_budget": half,
-            "images": count,
-            "adversarial": path.name,
-            "self_checks": checks,
-            "ok": all(check["passed"] for check in checks),
-        }
-
-    def line(self, record, training):
-        found = [
-            f"{norm} {name} {int(missed(entry.score, entry.right, entry.cut).sum())}"
-            for norm, scores in record.norms.items()
-            for name, entry in scores["posterior"].items()
-        ]
-        said = ", ".join(found)
-        return (
-            f"attacked the detector of {training.label}: wrong and accepted {said}{verdict(record)}"
-        )
-
-    def settings(self, ws, training):
-        p, eps = ws.profile, scrutiny.budgets(ws.profile)
-        return {
-            "eps": {norm: eps[norm] for norm in p.scrutiny_norms},
-            "images": p.scrutiny_images,
-            "steps": [p.adaptive_steps, p.adaptive_restarts, p.steps],
-            "confidences": list(adaptive.CONFIDENCES),
-            "batch_size": p.eval_batch,
-        }
-
-    def operations(self, ws, training):
-        """As if every image stood at every threshold."""
-        p, wrong = ws.profile, ws.dataset.num_classes - 1
-        searches = 1 + p.adaptive_restarts * (1 + wrong) + len(adaptive.CONFIDENCES)
-        total = 3 * searches  # the posterior's thresholds
-        if training.config.network.head == "gmm":
-            total += 2 * (searches + wrong)
-        half = p.steps * (2 + 2 + 2 + ws.dataset.num_classes)
-        passes = 2 * (p.adaptive_steps + 1) * total + half
-        images = scrutiny.images_of(ws) * len(p.scrutiny_norms)
-        return images * passes * operations.forward_of(ws, training)
-
-    def products(self, ws, training):
-        return (self.images_path(ws, training),)
-
-    def images_path(self, ws, training):
-        """The images that the attack on the detector found."""
-        key = self.key(ws, training)
-        return ws.file("adversarial", self.name, training.label, key, suffix=".safetensors")
-
-
-def _nothing(model, x: Tensor, y: Tensor, norm: str) -> dict:
-    """A budget of 0 finds the images that are wrong and accepted as they are, and no other."""
-    cut, ball = detection.PAPER_THRESHOLD, {"eps": 0.0, "norm": norm, "num_steps": 1}
-    (still,) = adaptive.adaptive_attack(model, x, y, score="posterior", thresholds=[cut], **ball)
-    seen = [_scored(model, images, y, "posterior") for images in (still, x)]
-    found, clean = (missed(**entry, cut=cut) for entry in seen)
-    return {
-        "name": f"{norm}: a budget of 0 gives the clean outcome",
-        "passed": torch.equal(found, clean),
-        "value": float(found.double().mean()),
-    }
-
-
-def _scored(model, images: Tensor, y: Tensor, score: str) -> dict:
-    values, predicted = detection.score_images(model, images, score)
-    return scored(values, predicted == y)
-
-
-def _at_least_ordinary(entry, cut, sets, norm, count, key) -> dict:
-    own = int(missed(**entry, cut=cut).sum())
-    of_norm = [found for name, found in sets.items() if name.startswith(norm)]
-    best = max(int(missed(found.score, found.right, cut, count).sum()) for found in of_norm)
-    return {
-        "name": f"{key}: the adaptive attack misses no less than the best ordinary one",
-        "passed": own >= best,
-        "value": float(own - best),
-    }
-
-
-def _rescored(entry: dict, again: dict, key: str) -> dict:
-    turned = missed(**again, cut=entry["cut"]).flip(0)
-    same = float((missed(**entry) == turned).double().mean())
-    return {
-        "name": f"{key}: the saved images, in another order, are judged alike",
-        "passed": same >= robustness.BATCH_AGREEMENT,
-        "value": same,
-    }
-
-
-def _half_budget(profile, model, x: Tensor, y: Tensor, norm: str) -> tuple[dict, list[dict]]:
-    """Classification, without rejection, at half the budget: the worst of four attacks."""
-    p, eps = profile, scrutiny.budgets(profile)[norm] / 2
-    attacks = [Attack(m, norm, eps, p.steps) for m in ("pgd", "apgd", "fab", "deepfool")]
-    record = robustness.evaluate(model, x, y, attacks, batch_size=p.eval_batch).record
-    columns = [from_bits(column["right"]) for column in record["attacks"].values()]
-    right = torch.stack(columns).all(0)
-    checks = [c | {"name": f"half budget, {c['name']}"} for c in record["self_checks"]]
-    return {"eps": eps, "robust_accuracy": share(right)}, checks
-
-
-ADAPTIVE = Adaptive()

@@ -3,7 +3,8 @@
 import functools
 from collections.abc import Iterable
 
-from ldatlib.evaluation.named_attacks import Attack, forward_equivalents
+from ldatlib.evaluation.cost import forward_equivalents
+from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.models import NetworkConfig, build_network
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace

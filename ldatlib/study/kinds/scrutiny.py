@@ -33,12 +33,12 @@ def images_of(ws: Workspace) -> int:
     return min(ws.profile.scrutiny_images, len(ws.dataset.labels["test"]))
 
 
-def _eps(profile: Profile) -> dict[str, float]:
-    return {norm: budgets(profile)[norm] for norm in profile.scrutiny_norms}
+def _eps(profile: Profile, norms: tuple[str, ...]) -> dict[str, float]:
+    return {norm: budgets(profile)[norm] for norm in norms}
 
 
 class AutoAttack(Kind):
-    """AutoAttack's standard ensemble in the profile's norms."""
+    """AutoAttack's standard ensemble in the profile's ``autoattack_norms``."""
 
     name = "autoattack"
     # It waits for no attack; beside the tests for masking it fills the cores.
@@ -53,7 +53,7 @@ class AutoAttack(Kind):
             if ws.late:
                 raise OutOfTime(f"autoattack {training.label} stopped after {name}")
 
-        for norm, eps in _eps(p).items():
+        for norm, eps in _eps(p, p.autoattack_norms).items():
             path = self.images_path(ws, training, norm)
             result = autoattack.standard(
                 model,
@@ -94,7 +94,7 @@ class AutoAttack(Kind):
 
     def settings(self, ws, training):
         return {
-            "eps": _eps(ws.profile),
+            "eps": _eps(ws.profile, ws.profile.autoattack_norms),
             "attacks": list(autoattack.STANDARD),
             "images": ws.profile.scrutiny_images,
             "batch_size": ws.profile.eval_batch,
@@ -104,11 +104,11 @@ class AutoAttack(Kind):
         """As if no attack found anything; FAB asks for two gradients of single logits a step."""
         targets = min(9, ws.dataset.num_classes - 1)
         passes = 100 * 2 + targets * 100 * 2 + targets * 100 * 3 + 5000
-        images = images_of(ws) * len(ws.profile.scrutiny_norms)
+        images = images_of(ws) * len(ws.profile.autoattack_norms)
         return images * passes * operations.forward_of(ws, training)
 
     def products(self, ws, training):
-        return tuple(self.images_path(ws, training, n) for n in ws.profile.scrutiny_norms)
+        return tuple(self.images_path(ws, training, n) for n in ws.profile.autoattack_norms)
 
     def states(self, ws, training):
         # Its images are also the state from which an interrupted evaluation goes on.
@@ -152,7 +152,7 @@ class Masking(Kind):
         reported = WHITE_BOX.read(ws, training)
         networks = {a.label: ws.model(a) for a in siblings(ws, training)}
         norms = {}
-        for norm, eps in _eps(ws.profile).items():
+        for norm, eps in _eps(ws.profile, ws.profile.scrutiny_norms).items():
             columns = [c for k, c in reported.attacks.items() if k.startswith(norm)]
             right = torch.stack([from_bits(column.right) for column in columns]).all(0)
             x_seen, y_seen, right = x[: len(right)], y[: len(right)], right[: len(x)]
@@ -182,7 +182,7 @@ class Masking(Kind):
     def settings(self, ws, training):
         effort = _effort(ws.profile)
         return {
-            "eps": _eps(ws.profile),
+            "eps": _eps(ws.profile, ws.profile.scrutiny_norms),
             "images": ws.profile.scrutiny_images,
             "effort": [effort.steps, effort.restarts, effort.queries, effort.batch_size],
             "siblings": {
@@ -192,7 +192,8 @@ class Masking(Kind):
 
     def operations(self, ws, training):
         p, classes = ws.profile, ws.dataset.num_classes
-        searches = 1 + 3 * p.masking_restarts + (classes - 1) + len(ball.STEP_SIZES) + 10
+        # CE and DLR by APGD; the margin, the cross-entropy and the margin in the ball alone.
+        searches = 1 + 5 * p.masking_restarts + (classes - 1) + len(ball.STEP_SIZES) + 10
         searches += len(siblings(ws, training)) + 5
         searches += len(landscape.SCALES) + 2 * len(landscape.FAR_SCALES)
         passes = 2 * p.steps * searches + p.masking_queries + len(landscape.SURFACE) ** 2

@@ -1,6 +1,6 @@
 """Robust accuracy over budgets and over iterations: Figures 4 and 5."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from ldatlib.evaluation import robustness
 from ldatlib.evaluation.named_attacks import Attack
@@ -26,7 +26,7 @@ class _Sweep(Kind):
             column = record["attacks"][attack.key]
             points.append(
                 {
-                    **asdict(attack),
+                    **attack.as_dict(),
                     "robust_accuracy": column["robust_accuracy"],
                     "right": column["right"],
                     "ok": record["ok"],

@@ -28,6 +28,13 @@ def pgd_of(profile: Profile) -> list[Attack]:
     return [Attack("pgd", norm, eps, profile.steps) for norm, eps in budgets.items()]
 
 
+def searches_of(profile: Profile) -> list[Attack]:
+    """The search from larger balls, in both norms."""
+    effort = {"steps": profile.search_steps, "restarts": profile.search_restarts}
+    budgets = {"linf": profile.eps_linf, "l2": profile.eps_l2}
+    return [Attack("margin", norm, eps, **effort) for norm, eps in budgets.items()]
+
+
 def verdict(record) -> str:
     return "" if record.ok else " SELF-CHECK FAILED"
 
@@ -98,7 +105,7 @@ class WhiteBox(Kind):
 
 
 class WorstCase(Kind):
-    """The worst case of Table 1's attacks without its columns, from the command line alone."""
+    """The worst case of Table 1's attacks and the search, without columns; a command's alone."""
 
     name = "worst_case"
 
@@ -107,7 +114,7 @@ class WorstCase(Kind):
         x, y = ws.test_images(p.eval_images, device)
         norms = {}
         for norm in NORMS:
-            attacks = [attack for attack in table1_of(p) if attack.norm == norm]
+            attacks = [attack for attack in self.attacks(p) if attack.norm == norm]
             result = worst_case.worst_case(
                 model, x, y, attacks, batch_size=p.eval_batch, processes=ws.processes
             )
@@ -125,11 +132,15 @@ class WorstCase(Kind):
 
     def settings(self, ws, training):
         p = ws.profile
-        return {"attacks": table1_of(p), "images": p.eval_images, "batch_size": p.eval_batch}
+        return {"attacks": self.attacks(p), "images": p.eval_images, "batch_size": p.eval_batch}
 
     def operations(self, ws, training):
         p = ws.profile
-        return operations.of_attacks(ws, training, table1_of(p), p.eval_images)
+        return operations.of_attacks(ws, training, self.attacks(p), p.eval_images)
+
+    @staticmethod
+    def attacks(profile: Profile) -> tuple[Attack, ...]:
+        return (*table1_of(profile), *searches_of(profile))
 
 
 class Basic(Kind):

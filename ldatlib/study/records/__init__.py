@@ -16,7 +16,7 @@ from ldatlib.files import path_of, read_json
 from ldatlib.study.records.attacked import Basic, Sweep, Transfer, Whitebox, WorstCase
 from ldatlib.study.records.common import Provenance, Record, Said, Scored, SelfCheck, Share
 from ldatlib.study.records.representation import Detection, Exploratory, Features
-from ldatlib.study.records.scrutiny import Adaptive, Autoattack, Masking
+from ldatlib.study.records.scrutiny import Adaptive, Autoattack, Masking, Search
 from ldatlib.study.records.training import Train
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Record",
     "Said",
     "Scored",
+    "Search",
     "SelfCheck",
     "Share",
     "Sweep",
@@ -59,6 +60,7 @@ RECORDS: dict[str, type[Record]] = {
     "transfer": Transfer,
     "features": Features,
     "detection": Detection,
+    "search": Search,
     "autoattack": Autoattack,
     "masking": Masking,
     "adaptive": Adaptive,

@@ -9,13 +9,14 @@ from ldatlib.study.records.common import (
     NonNegative,
     Part,
     Record,
+    Searched,
     SelfCheck,
     Share,
     about,
 )
 
 
-class Column(Part, frozen=True, kw_only=True):
+class Column(Searched, frozen=True, kw_only=True):
     """What one attack leaves: a column of Table 1."""
 
     settings: AttackSettings
@@ -51,7 +52,7 @@ class Basic(Attacked, frozen=True, kw_only=True):
     split: Annotated[str, about("`test` in the kind `basic`, `val` in `validation`")]
 
 
-class Turn(Part, frozen=True, kw_only=True):
+class Turn(Searched, frozen=True, kw_only=True):
     """One attack on the images that those before it left right."""
 
     attack: Annotated[str, about("`NORM_METHOD`")]

@@ -117,6 +117,20 @@ class AttackSettings(Part, frozen=True, kw_only=True):
     loss: Annotated[
         str | None, about("APGD: `dlr`, or `ce` with fewer than 3 classes; null: another method")
     ] = None
+    restarts: Annotated[
+        int | None, about("margin: searches of so many steps; null: another method")
+    ] = None
+    radii: Annotated[
+        list[float] | None,
+        about("margin: the balls of each search, in budgets; null: another method"),
+    ] = None
+
+
+class Searched(Part, frozen=True, kw_only=True):
+    """What a search with restarts says of itself; null where there are none."""
+
+    restarts: Annotated[list[Count] | None, about("new images that each restart found")] = None
+    converged: Annotated[bool | None, about("the last restart found none")] = None
 
 
 class Scored(Part, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from ldatlib.study.records.common import (
+    AttackSettings,
     Bits,
     Count,
     Fraction,
@@ -12,6 +13,7 @@ from ldatlib.study.records.common import (
     Positive,
     Record,
     Scored,
+    Searched,
     SelfCheck,
     Share,
     about,
@@ -19,7 +21,7 @@ from ldatlib.study.records.common import (
 
 
 class Scrutinised(Record, frozen=True, kw_only=True):
-    """What the three have in common: the first test images, and self-checks."""
+    """What they have in common: the first test images, and self-checks."""
 
     images: Annotated[Count, about("images, the first of the test split")]
     self_checks: list[SelfCheck]
@@ -76,6 +78,22 @@ class Autoattack(Scrutinised, frozen=True, kw_only=True):
     adversarial: Annotated[dict[str, str], about("by norm: file of the attacked images")]
 
 
+class SearchOfNorm(Searched, frozen=True, kw_only=True):
+    """What the search takes from Table 1's worst case in one norm."""
+
+    reported: Annotated[Share, about("right under all of Table 1's attacks of this norm")]
+    robust_accuracy: Annotated[Share, about("right under the search, too")]
+    right: Annotated[Bits, about("one digit an image, 1 where it is right under the search, too")]
+    settings: AttackSettings
+
+
+class Search(Scrutinised, frozen=True, kw_only=True):
+    """The search from larger balls, on what Table 1's attacks have left right."""
+
+    norms: Annotated[dict[str, SearchOfNorm], about("by norm, `linf` and `l2`")]
+    adversarial: Annotated[str, about("file of the images found, and of their rows")]
+
+
 class Effort(Part, frozen=True, kw_only=True):
     """How hard the tests for masking tried."""
 
@@ -110,7 +128,19 @@ class TestNumbers(Part, frozen=True, kw_only=True):
 
     robust_accuracy: Annotated[Share | None, about("what the test's attack leaves")] = None
     reported: Annotated[Share | None, about("the worst case that is judged")] = None
+    taken: Annotated[
+        Share | None, about("images of the reported worst case that the test's attack takes")
+    ] = None
     rival: Annotated[Share | None, about("what the usual attack of equal effort leaves")] = None
+    p_value: Annotated[
+        Fraction | None,
+        about("McNemar's exact test, one-sided: the attack leaves fewer than its rival"),
+    ] = None
+    beyond_white_box: Annotated[
+        Share | None,
+        about("`square`, `transfer`: images taken that no attack with gradients got"),
+    ] = None
+    radii: Annotated[list[float] | None, about("`larger_balls`: of the balls, in budgets")] = None
     pgd: Annotated[Share | None, about("what PGD leaves")] = None
     targets: Annotated[Count | None, about("`targeted`: wrong classes")] = None
     sweep: Annotated[
@@ -146,8 +176,10 @@ class MaskingTest(Part, frozen=True, kw_only=True):
     test: Annotated[str, about("name of the test")]
     title: Annotated[str, about("its name for reading")]
     verdict: Annotated[str, about("`alarm`, `no alarm` or `skipped`")]
-    misled: Annotated[bool, about("a tool of no more effort leaves less than the usual one")]
-    overstated: Annotated[bool, about("it leaves less than the reported worst case")]
+    misled: Annotated[
+        bool, about("a tool of no more effort, or knowledge, takes what the usual one does not")
+    ]
+    overstated: Annotated[bool, about("it takes images of the reported worst case")]
     reason: Annotated[str, about("the verdict's grounds, in words")]
     numbers: TestNumbers
 
@@ -185,9 +217,24 @@ class Masking(Scrutinised, frozen=True, kw_only=True):
 
 
 class Accepted(Scored, frozen=True, kw_only=True):
-    """What the adaptive attack found at one threshold."""
+    """What the adaptive attack found at one threshold; null: before searches told."""
 
+    restarts: Annotated[
+        list[Count] | None, about("new images that each restart found, beside the ordinary attacks")
+    ] = None
+    converged: Annotated[bool | None, about("the last restart found none")] = None
     cut: Annotated[float, about("the threshold, in units of the score")]
+
+
+class Highest(Scored, frozen=True, kw_only=True):
+    """Wrong images of the highest score in the ball; where there are none, the clean image."""
+
+    auc: Annotated[
+        Fraction | None,
+        about(
+            "area under the ROC of clean images that are right against these; null: no wrong one"
+        ),
+    ]
 
 
 class HalfBudget(Part, frozen=True, kw_only=True):
@@ -203,6 +250,17 @@ class Adaptive(Scrutinised, frozen=True, kw_only=True):
     norms: Annotated[
         dict[str, dict[str, dict[str, Accepted]]], about("by norm, score and name of the threshold")
     ]
+    highest: Annotated[
+        dict[str, dict[str, Highest]] | None,
+        about("by norm and score: attacked for the highest score; null: before it was"),
+    ] = None
+    lowest: Annotated[
+        dict[str, dict[str, dict[str, Scored]]] | None,
+        about(
+            "by norm, score and fraction of the budget (`0.25`, `0.5`, `1`): wrong images, or the "
+            "least sure ones; null: before it was"
+        ),
+    ] = None
     half_budget: Annotated[dict[str, HalfBudget], about("by norm")]
     gate: Gate = []
     adversarial: Annotated[str, about("file of the attacked images")]
