@@ -114,6 +114,8 @@ def helps_against_the_adaptive(evidence: Evidence) -> Seen:
         cut = aimed[ACCEPTANCE].cut
         ordinary = [found for name, found in seen.items() if name.startswith(f"{norm}_")]
         every: list[Scored] = [*ordinary, *aimed.values()]
+        if record.highest is not None:
+            every.append(record.highest[norm][SCORE])
         missed = torch.stack([detector.missed(found, cut, count) for found in every]).any(0)
         robust = _with_rejection(clean, clean_right, missed, cut)
         plain = clean_right & stacked([found.right for found in every], count)

@@ -22,6 +22,7 @@ from ldatlib.study.records import (
     Features,
     Masking,
     Record,
+    Search,
     Share,
     Sweep,
     Train,
@@ -71,6 +72,7 @@ class Evidence:
         self.features = _found(run, "features", first, Features)
         self.detection = _found(run, "detection", first, Detection)
         self.autoattack = _found(run, "autoattack", first, Autoattack)
+        self.search = _found(run, "search", first, Search)
         self.masking = _found(run, "masking", first, Masking)
         self.adaptive = _found(run, "adaptive", first, Adaptive)
         # The variations are of the profile's base; of another LDAT they say nothing.

@@ -37,14 +37,19 @@ def best_against_all_attacks(evidence: Evidence) -> Seen:
 def best_under_everything(evidence: Evidence) -> Seen:
     """The same claim under AutoAttack and all else that was run, norm by norm."""
     auto = {name: evidence.autoattack[name] for name in evidence.compared}
-    norms = [norm for norm in NORMS if all(norm in record.norms for record in auto.values())]
+    searched = {name: evidence.search[name].norms for name in auto if name in evidence.search}
+    norms = [
+        norm
+        for norm in NORMS
+        if all(norm in {*auto[name].norms, *searched.get(name, ())} for name in auto)
+    ]
     if not norms:
         raise NoRecord("a norm under which all were scrutinised")
     contests = []
     for norm in norms:
         left = {}
         for name, record in auto.items():
-            kinds = (evidence.masking, evidence.adaptive)
+            kinds = (evidence.search, evidence.masking, evidence.adaptive)
             others = [records[name] for records in kinds if name in records]
             left[name] = survivors(evidence.whitebox[name], record, others, norm)["worst_case"]
         contests.append(evidence.contest_of(left, NORMS[norm]))
