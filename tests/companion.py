@@ -31,7 +31,7 @@ LEAST = {
     "adaptive_steps": 1,
     "betas": (0.5,),
     "tsne_images": 20,
-    "defences": ("standard", "trades", "ldat"),
+    "defences": ("standard", "ldat"),
 }
 # The smallest network; without it the profile's own.
 SHALLOW = {"depth": 4, "stages": 1, "surrogate_depth": 4, "surrogate_stages": 1}

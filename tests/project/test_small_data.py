@@ -81,6 +81,8 @@ def test_more_classes_than_validation_images_and_hostile_names(tmp_path):
 def test_two_classes_of_one_test_picture(tmp_path):
     data = folder(tmp_path / "data", ["a", "b"], 3, 1, 16)
     overrides = LEAST | SHALLOW | {"data_root": str(data), "val_size": 2}
+    # With the two whose features a claim compares.
+    overrides["defences"] = ("standard", "trades", "ldat")
     text = "\n".join(check(whole_run(tmp_path / "run", overrides)).texts)
     assert "every class has one image" in text
 
