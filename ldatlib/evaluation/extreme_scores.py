@@ -16,6 +16,7 @@ from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.ascent import Objective, ascend, margins
 from ldatlib.evaluation.detection import Score
+from ldatlib.evaluation.gate.entry import gated
 from ldatlib.evaluation.joint import (
     UNIT,
     Scale,
@@ -35,6 +36,7 @@ _PENALTY = 10.0
 _WRONG = 1e30
 
 
+@gated
 def highest_score(
     model: nn.Module,
     x: Tensor,
@@ -72,6 +74,7 @@ def highest_score(
     return _attack(model, x, of, score=score, eps=eps, norm=norm, given=given, **effort)
 
 
+@gated
 def lowest_score(
     model: nn.Module,
     x: Tensor,

@@ -25,6 +25,7 @@ from ldatlib.evaluation import detection
 from ldatlib.evaluation.adaptive import Missed, adaptive_attack
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.extreme_scores import highest_score, lowest_score
+from ldatlib.evaluation.gate.entry import check, gated, said
 from ldatlib.evaluation.joint import UNIT, Scale, differentiable, scale_of
 from ldatlib.evaluation.robustness import share
 
@@ -107,6 +108,7 @@ def curve(
     return points
 
 
+@gated
 def attack_detector(
     model: nn.Module,
     x: Tensor,
@@ -142,6 +144,7 @@ def attack_detector(
     return Attacked(at, highest, lowest)
 
 
+@gated
 def reject(
     model: nn.Module,
     x: Tensor,
@@ -175,14 +178,17 @@ def reject(
     -------
     ``differentiable``, ``scale``, ``thresholds`` (accepting 95% and 99% of the right validation
     images), ``missed`` at each, ``auc`` (clean right images against wrong ones of the highest
-    score; None without any), and ``curve``, a dictionary a point.
+    score; None without any), ``curve``, a dictionary a point, and ``gate``, what was said before.
 
     Raises
     ------
-    UserError : as ``adaptive_attack``, ``scale_of`` and ``curve``.
+    UserError : for what the gate refuses (``docs/gate.md``), and as ``adaptive_attack``,
+        ``scale_of`` and ``curve``.
     """
     if len(x) != len(y) or len(x_val) != len(y_val):
         raise UserError("as many classes as images are needed, of test and validation images")
+    checked = check(model, x_val, y_val)
+    x_val, y_val = checked.x, checked.y
     scale = scale_of(model, x_val, y_val, score)
     val = judge(model, x_val, y_val, score)
     cuts = {f"accept_{a}": detection.freeze_threshold(*val, a / 100) for a in (95, 99)}
@@ -203,6 +209,7 @@ def reject(
         "missed": missed,
         "auc": detection.roc(clean[0][clean[1]], highest[0][clean[1] & ~highest[1]])["auc"],
         "curve": [asdict(point) for point in curve(val, clean, highest, lowest)],
+        "gate": said(),
     }
 
 

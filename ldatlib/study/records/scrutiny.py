@@ -91,6 +91,7 @@ class Search(Scrutinised, frozen=True, kw_only=True):
     """The search from larger balls, on what Table 1's attacks have left right."""
 
     norms: Annotated[dict[str, SearchOfNorm], about("by norm, `linf` and `l2`")]
+    gate: Gate = []
     adversarial: Annotated[str, about("file of the images found, and of their rows")]
 
 
