@@ -188,6 +188,7 @@ def reject(
     if len(x) != len(y) or len(x_val) != len(y_val):
         raise UserError("as many classes as images are needed, of test and validation images")
     checked = check(model, x_val, y_val)
+    assert checked.y is not None  # there are labels
     x_val, y_val = checked.x, checked.y
     scale = scale_of(model, x_val, y_val, score)
     val = judge(model, x_val, y_val, score)
