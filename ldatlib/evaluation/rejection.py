@@ -20,7 +20,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ldatlib.errors import UserError
 from ldatlib.evaluation import detection
 from ldatlib.evaluation.adaptive import Missed, adaptive_attack
 from ldatlib.evaluation.detection import Score
@@ -185,8 +184,6 @@ def reject(
     UserError : for what the gate refuses (``docs/gate.md``), and as ``adaptive_attack``,
         ``scale_of`` and ``curve``.
     """
-    if len(x) != len(y) or len(x_val) != len(y_val):
-        raise UserError("as many classes as images are needed, of test and validation images")
     checked = check(model, x_val, y_val)
     assert checked.y is not None  # there are labels
     x_val, y_val = checked.x, checked.y

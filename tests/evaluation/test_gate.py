@@ -207,7 +207,9 @@ def figures(result):
     """What an evaluator has found, as one tensor."""
     if isinstance(result, torch.Tensor):
         return result
-    if isinstance(result, list | tuple):
+    if isinstance(result, list):
+        return torch.cat([found.images for found in result])
+    if isinstance(result, tuple):
         return torch.cat(result)
     if isinstance(result, dict):
         return torch.stack([from_bits(bits) for bits in result["right"].values()])
