@@ -111,10 +111,11 @@ def test_a_masked_network_raises_the_alarm(records, name):
 def test_saturated_logits_raise_the_alarm(records):
     """The worst case is right, thanks to DLR and FAB; PGD is misled, and each test says which."""
     record, tests = records["huge"], by_name(records["huge"])
-    assert {"dlr", "margin", "square", "growing_eps", "gradients", "surface"} <= set(
-        record["alarms"]
-    )
-    assert tests["dlr"]["misled"] and tests["dlr"]["numbers"]["p_value"] < 1e-4
+    sound = {"square", "transfer", "growing_eps", "gradients", "surface"}
+    assert sound <= set(record["alarms"]) and all(tests[name]["misled"] for name in sound)
+    assert tests["square"]["numbers"]["p_value"] < 1e-4
+    # DLR is held against the cross-entropy of logits of ordinary size, which finds its way.
+    assert not tests["dlr"]["misled"]
     assert tests["gradients"]["numbers"]["ce"]["vanishing"]["value"] > 0.9
     assert tests["gradients"]["numbers"]["margin"]["vanishing"]["value"] == 0
     assert "plateau" in tests["growing_eps"]["reason"]
