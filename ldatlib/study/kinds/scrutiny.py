@@ -23,6 +23,9 @@ from ldatlib.study.settings import Profile
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace
 
+# Square moves tiles under L2, a fifth of the image's side each.
+_SMALLEST = 5
+
 
 def budgets(profile: Profile) -> dict[str, float]:
     return {"linf": profile.eps_linf, "l2": profile.eps_l2}
@@ -37,7 +40,20 @@ def _eps(profile: Profile) -> dict[str, float]:
     return {norm: budgets(profile)[norm] for norm in profile.scrutiny_norms}
 
 
-class AutoAttack(Kind):
+class _WithSquare(Kind):
+    """A kind among whose attacks is Square."""
+
+    def obstacle(self, ws, training):
+        height, width = ws.dataset.images["test"].shape[2:]
+        if "l2" not in ws.profile.scrutiny_norms or min(height, width) >= _SMALLEST:
+            return None
+        return (
+            f"{self.name}: Square under L2 needs images of {_SMALLEST}x{_SMALLEST} pixels or more, "
+            f"these have {height}x{width}; choose --set scrutiny_norms=linf, or larger images"
+        )
+
+
+class AutoAttack(_WithSquare):
     """AutoAttack's standard ensemble in the profile's norms."""
 
     name = "autoattack"
@@ -139,7 +155,7 @@ def siblings(ws: Workspace, training: Training) -> list[Training]:
     return [*attackers, ws.surrogates()[1]]
 
 
-class Masking(Kind):
+class Masking(_WithSquare):
     """Tests for gradient masking, against the worst case of Table 1's attacks."""
 
     name = "masking"
