@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny import TINY, silent
 
-from ldatlib.errors import UserError
 from ldatlib.evaluation import feature_space
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import claims, summary, tables
@@ -221,12 +220,6 @@ def test_inventory_names_what_is_missing(run, tmp_path):
     (tmp_path / "figures" / "fig4.png").write_bytes(b"")
     made = summary.inventory(open_run("demo", SETTINGS, tmp_path))
     assert made.loc["Figure 4", "in this run"] == "figures/fig4.png"
-
-
-def test_too_few_images_for_a_silhouette_are_named():
-    points = feature_space.Cloud(np.eye(4), np.eye(4), np.arange(4))
-    with pytest.raises(UserError, match="4 images of 4 classes are too few"):
-        feature_space.numbers(points)
 
 
 def test_features_in_one_point_have_no_distances():

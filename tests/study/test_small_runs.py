@@ -98,6 +98,16 @@ def test_a_batch_of_one_image_of_one_pixel(opened):
     run.check(run.plan("02"))
 
 
+def test_images_too_small_for_the_tiles_of_square(opened):
+    said = refusal(opened(side=4, scrutiny_norms="linf,l2"), "09")
+    assert said == (
+        "autoattack: Square under L2 needs images of 5x5 pixels or more, these have 4x4; choose "
+        "--set scrutiny_norms=linf, or larger images"
+    )
+    for run in (opened(side=4, scrutiny_norms="linf"), opened(side=5, scrutiny_norms="l2")):
+        run.check(run.plan("09"))
+
+
 def test_a_validation_split_too_large_is_said_with_a_remedy(opened):
     with pytest.raises(
         UserError, match="val_size must lie between 1 and 19, not 300: there are 20"

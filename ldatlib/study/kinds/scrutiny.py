@@ -23,6 +23,9 @@ from ldatlib.study.settings import Profile
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace
 
+# Square moves tiles under L2, a fifth of the image's side each.
+_SMALLEST = 5
+
 
 def budgets(profile: Profile) -> dict[str, float]:
     return {"linf": profile.eps_linf, "l2": profile.eps_l2}
@@ -37,8 +40,25 @@ def _eps(profile: Profile, norms: tuple[str, ...]) -> dict[str, float]:
     return {norm: budgets(profile)[norm] for norm in norms}
 
 
-class AutoAttack(Kind):
+class _WithSquare(Kind):
+    """A kind among whose attacks is Square, in the norms of the setting that is named."""
+
+    norms_setting = "scrutiny_norms"
+
+    def obstacle(self, ws, training):
+        height, width = ws.dataset.images["test"].shape[2:]
+        if "l2" not in getattr(ws.profile, self.norms_setting) or min(height, width) >= _SMALLEST:
+            return None
+        return (
+            f"{self.name}: Square under L2 needs images of {_SMALLEST}x{_SMALLEST} pixels or more, "
+            f"these have {height}x{width}; choose --set {self.norms_setting}=linf, or larger images"
+        )
+
+
+class AutoAttack(_WithSquare):
     """AutoAttack's standard ensemble in the profile's ``autoattack_norms``."""
+
+    norms_setting = "autoattack_norms"
 
     name = "autoattack"
     # It waits for no attack; beside the tests for masking it fills the cores.
@@ -139,7 +159,7 @@ def siblings(ws: Workspace, training: Training) -> list[Training]:
     return [*attackers, ws.surrogates()[1]]
 
 
-class Masking(Kind):
+class Masking(_WithSquare):
     """Tests for gradient masking, against the worst case of Table 1's attacks."""
 
     name = "masking"
