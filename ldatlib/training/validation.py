@@ -63,7 +63,8 @@ def feature_statistics(features: Tensor, y: Tensor, means: Tensor | None) -> dic
 
     The mean norm; the root mean squared distance within a class, to the mean of its features; the
     mean distance between those means; and with centroids [C, D] the mean of 1/2 the squared
-    distance to the own one, which is the loss that L_lkd weighs.
+    distance to the own one, which is the loss that L_lkd weighs, and the root mean squared distance
+    between two centroids.
     """
     present = y.unique()
     centres = torch.stack([features[y == label].mean(0) for label in present])
@@ -76,4 +77,6 @@ def feature_statistics(features: Tensor, y: Tensor, means: Tensor | None) -> dic
         result["val_between_classes"] = torch.pdist(centres).mean()
     if means is not None:
         result["val_own_centroid"] = (features - means[y]).square().sum(1).mean() / 2
+        if len(means) > 1:
+            result["val_between_centroids"] = torch.pdist(means).square().mean().sqrt()
     return {name: float(value) for name, value in result.items()}
