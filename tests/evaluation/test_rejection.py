@@ -261,7 +261,7 @@ def test_square_where_there_is_no_gradient(norm):
         torch.testing.assert_close(objective(found, rows)[0], merit)
         begin = objective(x, rows)[1].double().mean()
     _, best = ascend(objective, x, eps=eps, norm=norm, num_steps=60, goal=0.0)
-    assert merit.double().mean() - begin > 0.4 * (best.double().mean() - begin) > 0.1
+    assert merit.double().mean() - begin > 0.4 * (best.double().mean() - begin) > 0.05
     assert size(x, found, norm).max() <= eps + 1e-5 and found.min() >= 0 and found.max() <= 1
     nothing, _ = square(objective, x[:0], eps=eps, norm=norm, queries=3)
     assert nothing.shape == (0, 1, 5, 5)
