@@ -11,13 +11,15 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent
 sys.path.insert(0, str(PROJECT))
 
-from ldatlib.errors import INTERRUPTED, UserError, exit_status  # noqa: E402
+from ldatlib.errors import INTERRUPTED, UserError, exit_status, one_line  # noqa: E402
 
 NOTEBOOKS = PROJECT / "notebooks"
 REPORT = "10"
@@ -129,8 +131,20 @@ def title(path: Path) -> str:
     """The notebook's first heading."""
     import json
 
-    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-    return first.splitlines()[0].lstrip("# ")
+    with readable(path):
+        first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        return first.splitlines()[0].lstrip("# ")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """``UserError`` for a notebook that is cut, or edited into something else."""
+    try:
+        yield
+    except Exception as error:  # nbformat and papermill raise a dozen kinds
+        raise UserError(
+            f"{path} is no notebook that can be run ({one_line(error)}); bring back the original"
+        ) from error
 
 
 def select(paths: list[Path], only: list[str] | None, first: str | None) -> list[Path]:
@@ -196,7 +210,8 @@ def check_parameters(path: Path, parameters: dict) -> None:
     """papermill only warns about a parameter that a notebook lacks; here it is an error."""
     from papermill import inspect_notebook
 
-    lacking = sorted(set(parameters) - set(inspect_notebook(str(path))))
+    with readable(path):
+        lacking = sorted(set(parameters) - set(inspect_notebook(str(path))))
     if lacking:
         raise UserError(f"{path.name} has no parameter {lacking[0]!r} in its parameters cell")
 

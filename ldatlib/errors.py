@@ -3,20 +3,30 @@
 import io
 import sys
 from collections.abc import Callable
+from numbers import Integral
 
 # Exit statuses of the commands beside 0 and 1: a time limit came first and the same command goes
 # on; interrupted from the keyboard.
 UNFINISHED, INTERRUPTED = 3, 130
-# Characters of somebody else's message that are shown.
-_LONGEST = 300
+# Characters of somebody else's message that are shown; of a line of ours, whatever was quoted.
+_LONGEST, _LONGEST_LINE = 300, 1000
 
 
 class UserError(ValueError):
     """Bad input: one line that names the thing and says the remedy.
 
     The runner, the command lines and the notebooks print its text alone and end with a non-zero
-    status. Anything else that is raised is a defect of ours and keeps its traceback.
+    status. Anything else that is raised is a defect of ours and keeps its traceback. Whatever it
+    quotes, it stays one line: line ends become spaces, and of a very long one the middle is left
+    out.
     """
+
+    def __init__(self, text: str):
+        line = " ".join(text.splitlines())
+        if len(line) > _LONGEST_LINE:
+            half = _LONGEST_LINE // 2
+            line = f"{line[:half]} ... {line[-half:]}"
+        super().__init__(line)
 
 
 def one_line(said: BaseException | str) -> str:
@@ -31,6 +41,25 @@ class MissingDataError(UserError):
 
 class OutOfTime(Exception):
     """The time limit was reached; everything so far is kept and goes on next time."""
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raises ``UserError`` where ``value``, given as ``name``, is no whole number from ``least``."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least:  # type: ignore[operator]
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def check_deadline(deadline: object) -> None:
+    """Raises ``UserError`` where ``deadline`` is neither None nor a time."""
+    if deadline is None:
+        return
+    number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
+    if not number or deadline != deadline:
+        raise UserError(
+            f"deadline must be in seconds of time.time(), such as time.time() + 600, not "
+            f"{deadline!r}"
+        )
 
 
 class Busy(UserError):

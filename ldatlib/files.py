@@ -158,6 +158,12 @@ def read_json_lines(path: Path) -> list[dict]:
     return lines
 
 
+def log_checksum(lines: list[dict]) -> str:
+    """SHA-256 of a log's lines but for their ``seconds``, which no two trainings share."""
+    kept = [{key: line[key] for key in line if key != "seconds"} for line in lines]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
 def read_small_text(path: Path) -> str:
     """A file's text; ``ValueError`` where it is no UTF-8, or larger than any record or log."""
     with open(path, "rb") as stream:

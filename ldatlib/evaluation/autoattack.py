@@ -171,10 +171,23 @@ def _begin(model, x, y, batch_size, state, settings) -> tuple[dict[str, Tensor],
         # Read as JSON gives it back: tuples have become lists.
         if header.get("settings") != json.loads(json.dumps(settings)):
             raise UserError(f"{state} is the state of another evaluation; delete it")
+        if not _is_state(tensors, header, x):
+            raise UserError(f"{state} lacks something of a state of AutoAttack; delete it")
         return tensors, header
     clean = (predict(model, x, batch_size) == y).cpu()
     tensors = {"x_adv": x.detach().cpu().clone(), "clean": clean, "right": clean.clone()}
     return tensors, {"kind": "autoattack", "settings": settings, "done": {}}
+
+
+def _is_state(tensors: dict[str, Tensor], header: dict, x: Tensor) -> bool:
+    """Images and bits of the kind that ``_run`` changes, and what each attack has left."""
+    wanted = {"x_adv": (x.shape, x.dtype)}
+    wanted |= {name: (x.shape[:1], torch.bool) for name in ("clean", "right")}
+    found = {name: (value.shape, value.dtype) for name, value in tensors.items()}
+    done = header.get("done")
+    if found != wanted or not isinstance(done, dict):
+        return False
+    return all(isinstance(d, dict) and {"right", "seconds", "warnings"} <= set(d) for d in done.values())
 
 
 def _run(model, x, y, name, tensors, settings, processes) -> list[str]:

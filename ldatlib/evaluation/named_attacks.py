@@ -6,12 +6,14 @@ counts. Budgets are in pixel units of [0,1] images.
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS
+from ldatlib.defences.settings import Settings
 from ldatlib.errors import UserError
 from ldatlib.evaluation.search import RADII, Found, check_radii, margin_search
 
@@ -22,7 +24,7 @@ QUIET.propagate = False
 
 
 @dataclass(frozen=True)
-class Attack:
+class Attack(Settings):
     """One attack at one budget.
 
     ``method`` is one of ``METHODS``; ``eps`` in pixel units, at least 0; ``steps`` its iterations;
@@ -43,21 +45,23 @@ class Attack:
     radii: tuple[float, ...] = RADII
 
     def __post_init__(self):
-        if self.method not in METHODS:
+        if not isinstance(self.method, str) or self.method not in METHODS:
             raise UserError(f"unknown attack {self.method!r}; known: {', '.join(METHODS)}")
-        if self.norm not in METHODS[self.method].norms:
-            norms = " or ".join(METHODS[self.method].norms)
-            raise UserError(f"{self.method} works under {norms}, not {self.norm!r}")
-        if not 0 <= self.eps < float("inf"):
-            raise UserError(f"eps must be a number of at least 0, not {self.eps}")
-        if self.steps < 1:
-            raise UserError(f"steps must be at least 1, not {self.steps}")
+        norms = METHODS[self.method].norms
+        if self.norm not in norms:
+            raise UserError(f"{self.method} works under {' or '.join(norms)}, not {self.norm!r}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                # A number of numpy's is one: records have plain ones.
+                object.__setattr__(self, field.name, value.item())
+        self.check_number("eps")
+        for name in ("steps", "restarts"):
+            self.check_count(name)
+        self.check_count("targets", 0)
         for name in ("step_size", "cw_step_size"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"{name} must be a positive number, not {value}")
-        if self.restarts < 1:
-            raise UserError(f"restarts must be at least 1, not {self.restarts}")
+            if name == "cw_step_size" or self.step_size is not None:
+                self.check_number(name, open=True)
         check_radii(self.radii)
 
     def as_dict(self) -> dict:

@@ -109,7 +109,9 @@ def evaluate(
     ------
     UserError : what the gate refuses (``docs/gate.md``), or two attacks of one key.
     """
-    attacks = tuple(attacks)
+    attacks = check_attacks(attacks)
+    if not isinstance(partial, Partial | None):
+        raise UserError(f"partial must be a Partial, not {partial!r}")
     keys = [attack.key for attack in attacks]
     if len(set(keys)) < len(keys):
         raise UserError(f"two attacks share a key among {', '.join(keys)}; run them one by one")
@@ -162,12 +164,8 @@ def _attacked(model, x, y, clean, attack, batch_size, seed, partial) -> tuple:
 
     Found where it was kept.
     """
-    known = partial and partial.find(attack.key)
-    if known:
-        tensors, header = known
-        # Not there where an earlier version kept it: such an attack has no restarts.
-        restart = tensors.get("restart", torch.full_like(y, -1))
-        return tensors["x_adv"].to(x.device), restart.to(x.device), header["seconds"]
+    if known := _kept(partial, attack, x, y):
+        return known
     started = time.perf_counter()
     x_adv, restart = x.clone(), torch.full_like(y, -1)
     x_adv[clean], restart[clean] = run_restarts(
@@ -178,6 +176,34 @@ def _attacked(model, x, y, clean, attack, batch_size, seed, partial) -> tuple:
         tensors = {"x_adv": x_adv, "restart": restart}
         partial.keep(attack.key, tensors, {"seconds": seconds})
     return x_adv, restart, seconds
+
+
+def _kept(partial: Partial | None, attack: Attack, x: Tensor, y: Tensor) -> tuple | None:
+    """What ``_attacked`` returns, where it was kept; None where nothing fits, which is replaced."""
+    tensors, header = (partial and partial.find(attack.key)) or ({}, {})
+    # Not there where an earlier version kept it: such an attack has no restarts.
+    restart = tensors.get("restart", torch.full_like(y, -1))
+    x_adv, seconds = tensors.get("x_adv"), header.get("seconds")
+    fits = x_adv is not None and _alike(x_adv, x) and _alike(restart, y)
+    if not fits or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        return None
+    return x_adv.to(x.device), restart.to(x.device), seconds
+
+
+def _alike(kept: Tensor, wanted: Tensor) -> bool:
+    finite = bool(kept.isfinite().all())
+    return kept.shape == wanted.shape and kept.dtype == wanted.dtype and finite
+
+
+def check_attacks(attacks: Iterable[Attack]) -> tuple[Attack, ...]:
+    """The attacks, where all are; ``UserError`` names what is none."""
+    found = tuple(attacks) if isinstance(attacks, Iterable) else (attacks,)
+    for attack in found:
+        if not isinstance(attack, Attack):
+            raise UserError(
+                f'attacks are Attack("pgd", "linf", 8 / 255) and the like, in a list; not {attack!r}'
+            )
+    return found
 
 
 def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) -> list[dict]:

@@ -89,9 +89,10 @@ def bookkeeping(restart: Tensor, restarts: int) -> dict:
 
 def check_radii(radii: Sequence[float]) -> None:
     """Raises ``UserError`` unless radii fall to 1."""
-    falling = all(a > b for a, b in zip(radii, radii[1:], strict=False))
-    if not radii or radii[-1] != 1 or not falling or not radii[0] < float("inf"):
-        raise UserError(f"radii fall to 1, in budgets, such as 3, 2, 1; not {radii}")
+    numbers = isinstance(radii, list | tuple) and all(isinstance(r, int | float) for r in radii)
+    falling = numbers and all(a > b for a, b in zip(radii, radii[1:], strict=False))
+    if not radii or not falling or radii[-1] != 1 or not radii[0] < float("inf"):
+        raise UserError(f"radii fall to 1, in budgets, such as 3, 2, 1; not {radii!r}")
 
 
 def search(

@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from ldatlib.errors import UserError
+from ldatlib.errors import UserError, check_count
 from ldatlib.evaluation.gate.entry import passed
 from ldatlib.execution import has_locks, keep_pages
 
 
 def check_processes(processes: int, device: torch.device) -> None:
     """Raises ``UserError`` for less than one process, or several that would share a card."""
-    if processes < 1:
-        raise UserError(f"processes must be at least 1, not {processes}")
+    check_count("processes", processes)
     if processes > 1 and device.type != "cpu":
         raise UserError(f"one process attacks on {device.type}; leave processes at 1")
 

@@ -23,6 +23,7 @@ from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import (
     batch_agreement,
+    check_attacks,
     finite_logits,
     inside_ball,
     predict,
@@ -86,7 +87,7 @@ def worst_case(
     UserError : what the gate refuses (``docs/gate.md``), no attacks, attacks of several balls,
         less than one process, or several on another device than the CPU.
     """
-    attacks = list(attacks)
+    attacks = list(check_attacks(attacks))
     balls = {(attack.norm, attack.eps) for attack in attacks}
     if len(balls) != 1:
         raise UserError(f"a worst case is of one norm and one eps, not of {len(balls)}")

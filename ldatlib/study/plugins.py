@@ -18,7 +18,7 @@ import torch
 from ldatlib import models
 from ldatlib.defences import registry
 from ldatlib.errors import UserError
-from ldatlib.files import path_of, write_bytes
+from ldatlib.files import as_path, write_bytes
 from ldatlib.training.config import TrainConfig
 
 
@@ -43,7 +43,7 @@ def load(paths: Iterable[str | Path]) -> list[Plugin]:
     Raises ``UserError`` where a file is missing, fails, registers nothing, or registers a name
     that is taken.
     """
-    loaded = [load_source(path, _read(path)) for path in map(path_of, paths)]
+    loaded = [load_source(path, _read(path)) for path in (as_path(p, "plugins") for p in paths)]
     # One file under two names, or copied, is one plug-in.
     return list({plugin.sha256: plugin for plugin in loaded}.values())
 

@@ -4,6 +4,7 @@
 more images. ``folder`` is the paper's recipe on any folder of pictures.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ldatlib.errors import UserError
@@ -199,8 +200,12 @@ def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profi
 
     Raises ``UserError`` for an unknown profile or field, a wrong type, a value out of range.
     """
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise UserError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    if not isinstance(overrides, Mapping | None):
+        raise UserError(
+            f'overrides must be settings by name, such as {{"epochs": 5}}, not {overrides!r}'
+        )
     profile, overrides = PROFILES[name], dict(overrides or {})
     given = overrides.pop("plugins", None)
     # First, since they add to the names that the other settings may have.

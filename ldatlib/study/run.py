@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ldatlib.errors import UserError
+from ldatlib.errors import check_count, check_deadline
 from ldatlib.evaluation.named_attacks import Attack
-from ldatlib.files import home, path_of
+from ldatlib.files import as_path, home, path_of
 from ldatlib.study import notebooks, plugins, published, schedule
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.kinds.white_box import WHITE_BOX, table1_of
@@ -41,12 +41,16 @@ def open_run(
 
     Raises
     ------
-    UserError : an unknown profile or field, a value out of range, a plug-in that does not load.
+    UserError : an unknown profile or field, a value out of range or of another type, a plug-in
+        that does not load.
     """
-    if jobs is not None and jobs < 1:
-        raise UserError(f"jobs must be at least 1, not {jobs}")
+    if jobs is not None:
+        check_count("jobs", jobs)
+    check_count("processes", processes)
+    check_deadline(deadline)
     chosen = load_profile(profile, overrides)
-    folder = path_of(out) if out else home() / "runs" / profile
+    # The default of the command line is no folder.
+    folder = home() / "runs" / profile if out in (None, "") else as_path(out, "out")
     if chosen.dataset == "published":
         published.unpack(path_of(str(chosen.data_root)), folder)
     return Run(chosen, folder, jobs or schedule.default_processes(), deadline, processes)

@@ -5,6 +5,7 @@ out of range is refused. The profiles that give the fields their values: ``profi
 """
 
 import difflib
+import os
 import re
 import types
 import typing
@@ -179,13 +180,23 @@ def parse_value(name: str, value: object) -> object:
     return _element(name, value, kind, spec.metadata)
 
 
+def _text(value: object) -> str:
+    """Of text, a path or a number; ``ValueError`` for anything else, and for what no path has."""
+    if isinstance(value, bool) or not isinstance(value, str | os.PathLike | int | float):
+        raise ValueError
+    text = str(value).strip()
+    if "\0" in text:
+        raise ValueError
+    return text
+
+
 _TRUTH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 def _element(name: str, value: object, kind: type, limits) -> object:
     try:
         if kind is str:
-            parsed = str(value).strip()
+            parsed = _text(value)
         elif kind is bool:
             parsed = _TRUTH[str(value).strip().lower()]
         elif isinstance(value, bool):
@@ -195,10 +206,12 @@ def _element(name: str, value: object, kind: type, limits) -> object:
             if parsed is None:
                 raise ValueError
         else:
-            # Budgets are written as the field writes them: 8/255.
-            parsed = float(Fraction(value)) if isinstance(value, str) else float(value)
+            # Budgets are written as the field writes them: 8/255. Nothing else is a fraction: the
+            # digits of 1e999999999 as one would fill the memory.
+            fraction = isinstance(value, str) and "/" in value
+            parsed = float(Fraction(value)) if fraction else float(value)
     except (TypeError, ValueError, ArithmeticError, KeyError):
-        word = {int: "a whole number", float: "a number", bool: "yes or no"}[kind]
+        word = {int: "a whole number", float: "a number", bool: "yes or no", str: "text"}[kind]
         raise UserError(f"{name} must be {word}, not {value!r}") from None
     if "known" in limits:
         known = limits["known"]() if callable(limits["known"]) else limits["known"]

@@ -24,7 +24,7 @@ from ldatlib.data import CIFAR, Dataset, load_dataset, outline
 from ldatlib.errors import MissingDataError, UserError
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device, place
-from ldatlib.files import path_of, read_json_lines
+from ldatlib.files import log_checksum, path_of, read_json, read_json_lines
 from ldatlib.models import Classifier
 from ldatlib.study import keys, plugins
 from ldatlib.study.profiles import PROFILES
@@ -154,8 +154,19 @@ class Workspace(Trainings):
         return self.file("records", "train", training.label, key, suffix=".jsonl")
 
     def log(self, training: Training) -> list[dict]:
-        """A training's log: one dictionary an epoch."""
-        return read_json_lines(self.log_path(training))
+        """A training's log: one dictionary an epoch.
+
+        Raises ``UserError`` where it is cut, or is not the one that the training's record tells of.
+        """
+        path = self.log_path(training)
+        lines, record = read_json_lines(path), path.with_suffix(".json")
+        expected = read_json(record).get("log") if record.is_file() else None
+        if expected is not None and log_checksum(lines) != expected:
+            raise UserError(
+                f"the log {path} is not the one that {record.name} tells of; delete both, and it "
+                "is trained again"
+            )
+        return lines
 
     def model(self, training: Training, which: str = "last") -> Classifier:
         """A trained model of this run on the default device, in eval mode."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ldatlib.data import Dataset
-from ldatlib.errors import OutOfTime, UserError
+from ldatlib.errors import OutOfTime, UserError, check_deadline
 from ldatlib.execution import default_device, is_compiled, usable_device
 from ldatlib.files import alone, as_path
 from ldatlib.gmm import GaussianMixtureHead
@@ -104,7 +104,8 @@ def train(
     storage = Storage() if storage is None else storage
     if not isinstance(storage, Storage):
         raise UserError(f"storage must be a Storage, not {storage!r}")
-    until = _until(deadline)
+    check_deadline(deadline)
+    until = math.inf if deadline is None else deadline
     last, log = as_path(checkpoint, "checkpoint"), None
     if last.suffix != ".safetensors":
         raise UserError(f"checkpoint must be named NAME.safetensors, not {last.name}")
@@ -130,17 +131,6 @@ def train(
         while training.progress.epoch < config.epochs:
             show(training.one_epoch())
         return training.finish()
-
-
-def _until(deadline: float | None) -> float:
-    if deadline is None:
-        return math.inf
-    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or deadline != deadline:
-        raise UserError(
-            f"deadline must be in seconds of time.time(), such as time.time() + 600, not "
-            f"{deadline!r}"
-        )
-    return deadline
 
 
 class _Training:

@@ -30,7 +30,7 @@ from ldatlib.evaluation.autoattack import standard
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.partial import Partial
 from ldatlib.evaluation.robustness import evaluate
-from ldatlib.files import load_tensors, read_json, save_tensors, write_json
+from ldatlib.files import load_tensors, log_checksum, read_json, save_tensors, write_json
 from ldatlib.models import Classifier, NetworkConfig, build_network
 from ldatlib.study import published, records
 from ldatlib.study.clean import unused
@@ -119,7 +119,7 @@ def make_state(folder: Path):
         _train(folder, 0.0)
 
 
-def make_record(folder: Path):
+def make_record(folder: Path, log: str | None = None):
     last = {"epoch": 1, "loss": 2.25, "val_clean_accuracy": 0.5, "val_robust_accuracy": 0.25}
     made = record(
         "train",
@@ -129,6 +129,7 @@ def make_record(folder: Path):
         checkpoints={"last": "a", "best": "b"},
         batch_norm="eval",
         val_images=3,
+        log=log,
         last=last,
         best=last,
     )
@@ -147,8 +148,11 @@ def make_log(folder: Path):
     run = _run(folder)
     path = run.log_path(run.training("standard"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = _log_writer(path)
-    files.save_log([{"epoch": n, "lr": 0.1, "loss": 1.0 / n, "seconds": 2.5} for n in (1, 2, 3)])
+    lines = [{"epoch": n, "lr": 0.1, "loss": 1.0 / n, "seconds": 2.5} for n in (1, 2, 3)]
+    _log_writer(path).save_log(lines)
+    # Beside it lies the record of the training, which tells of it.
+    make_record(path.parent, log_checksum(lines))
+    (path.parent / "record.json").rename(path.with_suffix(".json"))
 
 
 def _log_writer(path: Path):
@@ -159,7 +163,8 @@ def _log_writer(path: Path):
 
 def read_log(folder: Path):
     run = _run(folder)
-    return run.log(run.training("standard"))
+    lines = run.log(run.training("standard"))
+    return [{key: line[key] for key in line if key != "seconds"} for line in lines]
 
 
 def make_records_of_a_run(folder: Path):

@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ldatlib.errors import UserError
+from ldatlib.errors import UserError, check_count
 from ldatlib.evaluation.gate import outputs
 from ldatlib.evaluation.gate.diagnosis import diagnose, spread_over
 from ldatlib.evaluation.gate.findings import Checked, EvaluationWarning, Finding, Findings
@@ -33,6 +33,8 @@ from ldatlib.evaluation.gate.wrappers import (
 from ldatlib.execution import full_precision
 
 LOOKED_AT = 32
+# Of torch's generators, half of it: batches and restarts add to it.
+_LARGEST_SEED = 2**62
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 # What was said of the evaluation around; None outside of any.
@@ -61,6 +63,8 @@ def gated(evaluator: Callable[_P, _R]) -> Callable[_P, _R]:
         given = bound.arguments
         options = {name: given[name] for name in ("eot", "seed") if name in given}
         labels = {"y": given["y"]} if labelled else {"labelled": False}
+        if "batch_size" in given:
+            check_count("batch_size", given["batch_size"])
         with _conditions():
             found = check(given["model"], given["x"], remedy=remedy, **labels, **options)
             _tell(found.flags)
@@ -161,8 +165,11 @@ def check(
     listener = _LISTENER.get()
     names = class_names or (listener.class_names if listener else ())
     found = Findings(names, known_labels=listener is not None)
-    if eot is not None and (not isinstance(eot, int) or eot < 1):
+    if eot is not None and (type(eot) is not int or eot < 1):
         raise UserError(f"eot is a number of passes, at least 1, not {eot!r}")
+    check_count("seed", seed, 0)
+    if seed > _LARGEST_SEED:
+        raise UserError(f"seed must be at most {_LARGEST_SEED}, not {seed}")
     with _conditions():
         model = as_module(model)
         x = check_images(x, found)

@@ -75,7 +75,7 @@ def _tensor(values, what: str) -> Tensor:
         values = values.astype(np.int64)
     try:
         # A copy: arrays may be read-only, or run backwards.
-        return torch.from_numpy(np.array(values, order="C"))
+        return torch.from_numpy(np.array(values, values.dtype.newbyteorder("="), order="C"))
     except TypeError:
         raise UserError(f"{what} are an array of {values.dtype}; pass numbers") from None
 

@@ -3,6 +3,7 @@
 import torch
 
 from ldatlib.data.splits import SPLITS
+from ldatlib.files import log_checksum
 from ldatlib.models import build_network
 from ldatlib.study import keys
 from ldatlib.study.kinds import operations
@@ -43,6 +44,7 @@ class Train(Kind):
             "checkpoints": {"last": result.last.name, "best": result.best.name},
             "batch_norm": "eval in the attack; train in the loss, natural and adversarial apart",
             "val_images": min(training.config.val_limit, len(data.labels["val"])),
+            "log": log_checksum(result.log),
             "last": result.log[-1],
             "best": max(result.log, key=lambda line: line.get("val_robust_accuracy", -1.0)),
         }

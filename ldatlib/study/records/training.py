@@ -19,6 +19,10 @@ class Train(Record, frozen=True, kw_only=True):
     checkpoints: Annotated[dict[str, str], about("`last` and `best`: names of the weights' files")]
     batch_norm: Annotated[str, about("mode of batch normalisation in attack and loss, in words")]
     val_images: Annotated[Count, about("validation images that an epoch was judged on")]
+    log: Annotated[
+        str | None,
+        about("SHA-256 of the log's lines but for their seconds; null: before this was recorded"),
+    ] = None
     last: Annotated[
         LogLine, about("last line of the log: `epoch`, `loss`, `val_clean_accuracy` in [0,1], ...")
     ]
