@@ -44,7 +44,7 @@ class OutOfTime(Exception):
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
-    """Raises ``UserError`` where ``value``, given as ``name``, is no whole number from ``least``."""
+    """Raises ``UserError`` where ``value``, called ``name``, is no whole number from ``least``."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or value < least:  # type: ignore[operator]
         raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")

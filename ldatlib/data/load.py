@@ -9,8 +9,8 @@ from ldatlib.data.digits import load_digits
 from ldatlib.data.folder import load_folder
 from ldatlib.data.npz import load_npz
 from ldatlib.data.splits import Sizes
-from ldatlib.errors import UserError
-from ldatlib.files import path_of
+from ldatlib.errors import UserError, check_count
+from ldatlib.files import as_path
 
 # Those that need a path, and how that is said.
 _NEEDS = {
@@ -72,8 +72,10 @@ def load_dataset(
         raise UserError(f"{_NEEDS[name]}: --set data_root=PATH")
     if name != "folder" and image_size is not None:
         raise UserError(f"{name} has images of one size; drop image_size")
-    where = None if root is None else path_of(root)
-    kept = None if cache is None else path_of(cache)
+    if image_size is not None:
+        check_count("image_size", image_size)
+    where = None if root is None else as_path(root, "root, or data_root,")
+    kept = None if cache is None else as_path(cache, "cache")
     return _by_name(name, where, image_size, sizes, title, kept, download).with_flip(flip)
 
 

@@ -22,5 +22,6 @@ def shown(path: Path | str) -> str:
 
 def check_line(what: str, text: str) -> None:
     """Raises ``UserError`` where ``text`` is empty, or holds what no line of text does."""
-    if not text.strip() or any(unicodedata.category(c) in _NO_TEXT for c in text):
+    known = isinstance(text, str) and text.strip()
+    if not known or any(unicodedata.category(c) in _NO_TEXT for c in text):
         raise UserError(f"the {what} must be a line of text, not {text!r}; rename it")

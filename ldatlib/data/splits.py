@@ -29,6 +29,12 @@ class Sizes:
     train: int | None = None
     test: int | None = None
 
+    def __post_init__(self) -> None:
+        for split, size in (("val", self.val), ("train", self.train), ("test", self.test)):
+            none = size is None and split != "val"
+            if not none and (not isinstance(size, int) or isinstance(size, bool)):
+                raise UserError(f"{split}_size must be a whole number, not {size!r}")
+
 
 def divide(
     train: Labelled, test: Labelled, sizes: Sizes, class_names: Sequence[str]

@@ -1,12 +1,16 @@
 """Settings that are checked when they are made: the base of defences and adversaries."""
 
 import math
-import sys
 from collections.abc import Hashable, Iterable
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from ldatlib.errors import UserError
+
+# What networks compute in knows no larger number.
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class Settings:
@@ -34,10 +38,10 @@ class Settings:
     def check_number(
         self, field: str, low: float = 0.0, high: float = math.inf, *, open: bool = False
     ) -> None:
-        """A finite number from ``low`` to ``high``, the ends excluded where ``open``."""
+        """A number of float32 from ``low`` to ``high``, the ends excluded where ``open``."""
         value = getattr(self, field)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        finite = number and value <= sys.float_info.max
+        finite = number and value <= _LARGEST
         if finite and (low < value < high if open else low <= value <= high):
             return
         if high == math.inf:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated, said
-from ldatlib.evaluation.named_attacks import PACKAGE_NORMS
+from ldatlib.evaluation.named_attacks import PACKAGE_NORMS, check_square
 from ldatlib.evaluation.robustness import predict, share, to_bits
 from ldatlib.evaluation.side_by_side import check_processes, spread
 from ldatlib.files import as_path, check_writable, load_tensors, save_tensors
@@ -95,6 +95,8 @@ def standard(
     """
     _check(eps, norm, attacks)
     check_processes(processes, x.device)
+    if "square" in attacks:
+        check_square(x, norm)
     if state is not None:
         state = as_path(state, "state")
         check_writable(state)
@@ -187,7 +189,9 @@ def _is_state(tensors: dict[str, Tensor], header: dict, x: Tensor) -> bool:
     done = header.get("done")
     if found != wanted or not isinstance(done, dict):
         return False
-    return all(isinstance(d, dict) and {"right", "seconds", "warnings"} <= set(d) for d in done.values())
+    return all(
+        isinstance(d, dict) and {"right", "seconds", "warnings"} <= set(d) for d in done.values()
+    )
 
 
 def _run(model, x, y, name, tensors, settings, processes) -> list[str]:

@@ -17,6 +17,8 @@ from ldatlib.defences.settings import Settings
 from ldatlib.errors import UserError
 from ldatlib.evaluation.search import RADII, Found, check_radii, margin_search
 
+# Rows of an image, a fifth of which is the side of the squares that Square begins with under L2.
+_SQUARE_SIDE = 5
 # pyautoattack warns of single images with a vanishing gradient, once an attack and batch.
 QUIET = logging.getLogger("ldatlib.apgd")
 QUIET.addHandler(logging.NullHandler())
@@ -195,9 +197,19 @@ def _fab(model, x, y, spec, seed):
     return attack.perturb(x, y)
 
 
+def check_square(x: Tensor, norm: str) -> None:
+    """Raises ``UserError`` where the package's Square has no room for its squares under L2."""
+    if norm == "l2" and x.shape[2] < _SQUARE_SIDE:
+        raise UserError(
+            f"Square under l2 needs images of at least {_SQUARE_SIDE} rows, not {x.shape[2]}; "
+            "leave it out"
+        )
+
+
 def _square(model, x, y, spec, seed):
     from pyautoattack.square import SquareAttack
 
+    check_square(x, spec.norm)
     attack = SquareAttack(
         model,
         norm=PACKAGE_NORMS[spec.norm],

@@ -17,7 +17,7 @@ from ldatlib.attacks import NORMS, frozen, l2_norm
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.gate.wrappers import Averaged
-from ldatlib.evaluation.named_attacks import Attack, apgd_loss
+from ldatlib.evaluation.named_attacks import Attack, apgd_loss, check_square
 from ldatlib.evaluation.partial import Partial
 from ldatlib.evaluation.running import run_restarts
 from ldatlib.evaluation.search import bookkeeping
@@ -60,6 +60,7 @@ def run_attack(
     Deterministic for the same seed, batch size and order, on the CPU. Torch's global random state
     is left as it was. The model is used in eval mode and left as it was.
     """
+    (attack,) = check_attacks([attack], x)
     return run_restarts(model, x, y, attack, batch_size=batch_size, seed=seed)[0]
 
 
@@ -109,7 +110,7 @@ def evaluate(
     ------
     UserError : what the gate refuses (``docs/gate.md``), or two attacks of one key.
     """
-    attacks = check_attacks(attacks)
+    attacks = check_attacks(attacks, x)
     if not isinstance(partial, Partial | None):
         raise UserError(f"partial must be a Partial, not {partial!r}")
     keys = [attack.key for attack in attacks]
@@ -195,14 +196,16 @@ def _alike(kept: Tensor, wanted: Tensor) -> bool:
     return kept.shape == wanted.shape and kept.dtype == wanted.dtype and finite
 
 
-def check_attacks(attacks: Iterable[Attack]) -> tuple[Attack, ...]:
-    """The attacks, where all are; ``UserError`` names what is none."""
+def check_attacks(attacks: Iterable[Attack], x: Tensor) -> tuple[Attack, ...]:
+    """The attacks, where all are some that these images can take; ``UserError`` names another."""
     found = tuple(attacks) if isinstance(attacks, Iterable) else (attacks,)
     for attack in found:
         if not isinstance(attack, Attack):
             raise UserError(
-                f'attacks are Attack("pgd", "linf", 8 / 255) and the like, in a list; not {attack!r}'
+                f'attacks are a list of Attack("pgd", "linf", 8 / 255) and the like, not {attack!r}'
             )
+        if attack.method == "square":
+            check_square(x, attack.norm)
     return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ldatlib.evaluation.ascent import Objective, check_ball
-from ldatlib.evaluation.named_attacks import PACKAGE_NORMS
+from ldatlib.evaluation.named_attacks import PACKAGE_NORMS, check_square
 from ldatlib.evaluation.search import Climb, Way
 
 
@@ -28,11 +28,12 @@ def square(
 
     Returns the images of greatest merit [N, ...], inside the ball and [0,1], and their merits [N].
 
-    Raises ``UserError`` for an unknown norm, a negative or non-finite budget.
+    Raises ``UserError`` for an unknown norm, a negative or non-finite budget, images too small.
     """
     from pyautoattack.square import SquareAttack
 
     check_ball(eps, norm)
+    check_square(x, norm)
     found, merit = x.clone(), x.new_full((len(x),), float("-inf"))
 
     class OnObjective(SquareAttack):  # type: ignore[misc]

@@ -87,7 +87,7 @@ def worst_case(
     UserError : what the gate refuses (``docs/gate.md``), no attacks, attacks of several balls,
         less than one process, or several on another device than the CPU.
     """
-    attacks = list(check_attacks(attacks))
+    attacks = list(check_attacks(attacks, x))
     balls = {(attack.norm, attack.eps) for attack in attacks}
     if len(balls) != 1:
         raise UserError(f"a worst case is of one norm and one eps, not of {len(balls)}")

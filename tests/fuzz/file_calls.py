@@ -179,7 +179,6 @@ def read_records_of_a_run(folder: Path):
     assert len(unused(run)) <= 1
 
 
-
 def make_pixels(folder: Path):
     for split in ("train", "test"):
         for place, name in enumerate(("a", "b")):
@@ -193,9 +192,7 @@ def make_pixels(folder: Path):
 def read_pixels(folder: Path):
     before, pictures._WORTH_CACHING = pictures._WORTH_CACHING, 1
     try:
-        data = load_dataset(
-            "folder", root=folder / "pictures", val_size=2, cache=folder / "cache"
-        )
+        data = load_dataset("folder", root=folder / "pictures", val_size=2, cache=folder / "cache")
     finally:
         pictures._WORTH_CACHING = before
     return {split: images.tolist() for split, images in data.images.items()}
@@ -368,7 +365,16 @@ JSON = st.recursive(
 )
 FORGED = st.tuples(
     st.sampled_from(
-        ["checkpoint", "state", "record", "records of a run", "partial", "autoattack", "pixel cache", "data.json"]
+        [
+            "checkpoint",
+            "state",
+            "record",
+            "records of a run",
+            "partial",
+            "autoattack",
+            "pixel cache",
+            "data.json",
+        ]
         + ["published data.json", "published record", "log", "notebook"]
     ),
     st.integers(0, 10**6),
@@ -438,7 +444,7 @@ def _other_tensor(tensors: dict, number: int) -> dict:
         lambda: torch.zeros(0),
         lambda: old[None],
         lambda: old.double(),
-        lambda: (old.float() * 0 + 1e9),
+        lambda: old.float() * 0 + 1e9,
         lambda: old.float() * float("nan"),
         lambda: old.to(torch.uint8),
         lambda: old.flatten()[:-1],
@@ -450,4 +456,5 @@ def _other_tensor(tensors: dict, number: int) -> dict:
 def names_of_forgery(case):
     kind, _, _ = case
     _, name, _ = whole(kind)
-    return [Path(name).name, "data.json"]
+    # A state whose weights are NaN: the loss, and what to do.
+    return [Path(name).name, "data.json", "loss is not finite"]

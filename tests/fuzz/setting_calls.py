@@ -409,7 +409,16 @@ def names_of_plan(case):
 
 def names_of_training(case):
     words = ["defence", "switch", "network", "architecture", "head", "checkpoint", "storage"]
-    budgets = ["eps_linf", "eps_l2", "radius", "num_steps", "deadline", "compile", "channel", "loss"]
+    budgets = [
+        "eps_linf",
+        "eps_l2",
+        "radius",
+        "num_steps",
+        "deadline",
+        "compile",
+        "channel",
+        "loss",
+    ]
     sizes = ["shard_bytes", "half", "feature_dim", "num_classes", "classes", "depth", "image"]
     return [*words, *budgets, *sizes, *case["network"], *case["settings"], case["defence"]]
 
