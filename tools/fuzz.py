@@ -5,7 +5,8 @@
 
 A call may succeed, or be refused in one line; everything else is printed as a finding, and the
 exit status is 1. ``--write`` keeps the figures in ``data/results/fuzz.json``, from which
-``tools/published_tables.py`` makes the table of docs/reliability.md. The calls: ``tests/fuzz``.
+``tools/published_tables.py`` makes the table of docs/reliability.md; those of other targets stay
+where they are of as many calls in all and of the same seed. The calls: ``tests/fuzz``.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=10_000, help="calls in all")
     parser.add_argument("--seed", type=int, help="other calls than the usual ones")
-    parser.add_argument("--only", help="this target alone")
+    parser.add_argument("--only", action="append", help="this target alone (repeat for more)")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULT.name}")
     options = parser.parse_args()
 
@@ -40,11 +41,12 @@ def main() -> int:
     used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     limit = used * resource.getpagesize() + MOST_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    chosen = [target for target in TARGETS if options.only in (None, target.name)]
-    shares = sum(target.share for target in chosen)
+    chosen = [target for target in TARGETS if not options.only or target.name in options.only]
+    # Of a run of some targets that is kept, each has its part of the whole.
+    shares = 1 if options.write else sum(target.share for target in chosen)
     rows, found = [], 0
-    started = time.process_time()
     for target in chosen:
+        started = time.process_time()
         tally = run(target, round(options.examples * target.share / shares), options.seed)
         counts = [tally.counts[ending] for ending in (SUCCESS, REFUSAL, FINDING)]
         print(
@@ -63,17 +65,31 @@ def main() -> int:
                 "successes": counts[0],
                 "refusals": counts[1],
                 "findings": counts[2],
+                "seconds": round(time.process_time() - started, 1),
             }
         )
-    seconds = round(time.process_time() - started)
+    seconds = sum(row["seconds"] for row in rows)
     calls = sum(row["calls"] for row in rows)
-    print(f"{calls} calls, {found} findings, {seconds} s of the processor")
+    print(f"{calls} calls, {found} findings, {seconds:.0f} s of the processor")
     if options.write:
-        from ldatlib.files import write_json
-
-        about = {"seed": options.seed, "python": platform.python_version(), "seconds": seconds}
-        write_json(RESULT, {"examples": options.examples, **about, "targets": rows})
+        write(options.examples, options.seed, rows, [target.name for target in TARGETS])
     return 1 if found else 0
+
+
+def write(examples: int, seed: int | None, rows: list[dict], names: list[str]) -> None:
+    """These rows, and those of other targets that the same run has left, in the targets' order."""
+    from filelock import FileLock
+
+    from ldatlib.files import read_json, write_json
+
+    about = {"examples": examples, "seed": seed, "python": platform.python_version()}
+    with FileLock(RESULT.with_name(f".{RESULT.name}.lock")):
+        old = read_json(RESULT) if RESULT.is_file() else {}
+        kept = old["targets"] if old and {key: old[key] for key in about} == about else []
+        by_name = {row["target"]: row for row in [*kept, *rows]}
+        write_json(
+            RESULT, about | {"targets": [by_name[name] for name in names if name in by_name]}
+        )
 
 
 if __name__ == "__main__":

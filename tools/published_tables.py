@@ -1,4 +1,4 @@
-"""Write the published results of cifar10-small into docs, from the records alone.
+"""Write the published results into docs, from the records alone: cifar10-small, and the fuzz.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -17,7 +17,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-PAGES = ("docs/cifar10.md", "docs/regularizer.md")
+PAGES = ("docs/cifar10.md", "docs/regularizer.md", "docs/reliability.md")
+FUZZ = PROJECT / "data" / "results" / "fuzz.json"
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
 # What the study of the likelihood term is made from.
@@ -170,6 +171,22 @@ def scrutiny(run) -> str:
     return "\n".join(parts).strip() or "Not measured yet."
 
 
+def fuzz() -> str:
+    """How the generated calls ended, a row a target, and in all: what tools/fuzz.py has counted."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    found = read_json(FUZZ)
+    counts = ["calls", "successes", "refusals", "findings"]
+    frame = pd.DataFrame(found["targets"])[["target", "about", *counts]]
+    frame.loc[len(frame)] = ["in all", "", *frame[counts].sum()]
+    frame = frame.rename(columns={"about": "generated", "successes": "succeeded"})
+    frame = frame.rename(columns={"refusals": "refused"})
+    minutes = sum(row["seconds"] for row in found["targets"]) / 60
+    return f"{markdown(frame, 2)}\n\nTaken together {minutes:.0f} minutes of one core."
+
+
 def measured(run, trainings: dict, kinds: tuple[str, ...]) -> dict:
     """Those of the named trainings whose records of all these kinds are there."""
     return {
@@ -258,6 +275,7 @@ def render(run) -> dict[str, str]:
         "cifar10-beta": beta(run),
         "cifar10-fig6": replaced(run),
         "cifar10-study": study(run),
+        "reliability-fuzz": fuzz(),
     }
 
 

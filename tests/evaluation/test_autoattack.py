@@ -112,7 +112,7 @@ def test_processes_share_the_batches_and_find_the_same_images(net, images):
     alone, shared = (autoattack.standard(net, x, y, processes=n, **settings) for n in (1, 2))
     assert torch.equal(shared.right, alone.right) and torch.equal(shared.x_adv, alone.x_adv)
     assert 0 < shared.right.sum() < len(y)
-    with pytest.raises(UserError, match="processes must be at least 1"):
+    with pytest.raises(UserError, match="processes must be a whole number of at least 1"):
         autoattack.standard(net, x, y, processes=0, **settings)
 
 

@@ -169,5 +169,5 @@ def test_refusals(net, images):
         worst_case(net, x + 1, y, [pgd])
     with pytest.raises(UserError, match="no images"):
         worst_case(net, x[:0], y[:0], [pgd])
-    with pytest.raises(UserError, match="processes must be at least 1"):
+    with pytest.raises(UserError, match="processes must be a whole number of at least 1"):
         worst_case(net, x, y, [pgd], processes=0)

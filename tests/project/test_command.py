@@ -54,7 +54,7 @@ def test_the_worst_case_alone_on_several_processes(trained, capsys):
     out = [*TINY, "--set", "storage=half", "--set", "shard_mib=1", "--out", str(trained)]
     arguments = [*out, "--training", "ldat", "--kinds", "worst_case"]
     assert main("evaluate", [*arguments, "--processes", "0"]) == 1
-    assert "processes must be at least 1" in capsys.readouterr().err
+    assert "processes must be a whole number of at least 1" in capsys.readouterr().err
     assert main("evaluate", [*arguments, "--processes", "2"]) == 0
     (path,) = trained.glob("records/worst_case-*.json")
     record = json.loads(path.read_text())

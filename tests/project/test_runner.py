@@ -53,7 +53,7 @@ def notebooks(tmp_path, monkeypatch):
         (["--from", "x"], "no notebook 'x'; known: 01"),
         (["--seeds", "0"], "seeds must lie between 1 and 100"),
         (["--jobs", "two"], "--jobs must be a whole number"),
-        (["--jobs", "0"], "jobs must be at least 1"),
+        (["--jobs", "0"], "jobs must be a whole number of at least 1"),
         (["--time-limit", "soon"], "a time limit is a number of s, m or h, such as 9m, not 'soon'"),
         (["--dry-run", "--rate", "0"], "--rate must be a positive number"),
         (["--profile", "folder"], "--set data_root=PATH"),
