@@ -46,7 +46,7 @@ class OutOfTime(Exception):
 def check_count(name: str, value: object, least: int = 1) -> None:
     """Raises ``UserError`` where ``value``, called ``name``, is no whole number from ``least``."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < least:  # type: ignore[operator]
+    if not whole or value < least:
         raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 

@@ -83,13 +83,14 @@ def write(examples: int, seed: int | None, rows: list[dict], names: list[str]) -
     from ldatlib.files import read_json, write_json
 
     about = {"examples": examples, "seed": seed, "python": platform.python_version()}
-    with FileLock(RESULT.with_name(f".{RESULT.name}.lock")):
+    lock = RESULT.with_name(f".{RESULT.name}.lock")
+    with FileLock(lock):
         old = read_json(RESULT) if RESULT.is_file() else {}
         kept = old["targets"] if old and {key: old[key] for key in about} == about else []
         by_name = {row["target"]: row for row in [*kept, *rows]}
-        write_json(
-            RESULT, about | {"targets": [by_name[name] for name in names if name in by_name]}
-        )
+        ordered = [by_name[name] for name in names if name in by_name]
+        write_json(RESULT, about | {"targets": ordered})
+        lock.unlink()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Arrays of images and labels, checked and brought to one form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,9 @@ def _class_names(given: Sequence[str] | None, labels: list[Tensor]) -> tuple[str
         _check_gaps(labels, found, None)
         names = tuple(map(str, range(found)))
     else:
+        # A single text is a sequence, too, of its letters.
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise UserError(f"class_names must be a list of texts, not {given!r}")
         names = tuple(map(str, given))
     if len(names) < 2:
         raise UserError(f"at least 2 classes are needed, not {len(names)}")

@@ -4,6 +4,7 @@ Every class has a grey of its own, so that a picture under another label, or rea
 was written, is seen.
 """
 
+import contextlib
 import io
 import os
 
@@ -290,10 +291,8 @@ def arrays(case, folder):
     elif case["layout"] == "read-only":
         x.flags.writeable = False
     if case["torch"]:
-        try:
+        with contextlib.suppress(TypeError, ValueError):  # dtypes that torch does not have
             x, y = torch.from_numpy(x.copy()), torch.from_numpy(y.copy())
-        except TypeError:
-            pass
     if case["spoil"] == "list":
         x = x.tolist()
     if case["spoil"] == "labels":

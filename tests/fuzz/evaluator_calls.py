@@ -274,7 +274,9 @@ def _call(case, model, x, y, given, folder):
     assert clean["count"] == len(x)
     if case["model"] in ("plain", "lambda", "in place", "double"):
         with torch.no_grad():
-            pixels = torch.as_tensor(np.array(x.detach() if torch.is_tensor(x) else x, order="C"))
+            pixels = torch.as_tensor(
+                np.array(x.detach().float() if torch.is_tensor(x) else x, np.float32, order="C")
+            )
             dtype = next(model.parameters()).dtype if case["model"] == "double" else torch.float32
             right = model(pixels.to(dtype).clone()).argmax(1) == torch.as_tensor(np.array(y)).long()
         assert abs(clean["value"] - right.double().mean()) < 1e-9, "another clean accuracy"

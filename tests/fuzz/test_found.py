@@ -152,6 +152,13 @@ def test_a_title_is_text():
         Dataset.from_arrays(x, y, x, y, val_size=2, title=3)
 
 
+@pytest.mark.parametrize("names", ["ab", b"ab", 2])
+def test_class_names_are_a_list(names):
+    x, y = torch.rand(12, 1, 4, 4), torch.arange(12) % 2
+    with pytest.raises(UserError, match="class_names must be a list of texts, not"):
+        Dataset.from_arrays(x, y, x, y, val_size=2, class_names=names)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
