@@ -8,8 +8,6 @@ from ldatlib.errors import UserError
 from ldatlib.report import figures, glossary, summary, tables
 from ldatlib.report.comparisons import share
 from ldatlib.report.words import column_title, percent
-from ldatlib.study.profiles import RESULTS
-from ldatlib.study.records import read
 
 KINDS = ("whitebox", "detection", "autoattack")
 # Of an earlier numerics version, so not of this run; their shape is today's.
@@ -22,13 +20,9 @@ def first(run):
 
 
 @pytest.fixture(scope="module")
-def found(run, first):
+def found(run, first, earlier):
     kept = {kind: run.records(kind, first) for kind in KINDS}
-    folder = RESULTS / "cifar10-small" / "records"
-    for kind in EARLIER:
-        paths = {read(path).defence: path for path in folder.glob(f"{kind}-*.json")}
-        kept[kind] = [read(paths[training.name]) for training in first]
-    return kept
+    return kept | {kind: earlier(kind, first) for kind in EARLIER}
 
 
 @pytest.fixture(scope="module")
