@@ -19,6 +19,10 @@ class Partial:
     def __init__(self, folder: Path, stem: str, deadline: float | None = None):
         self.folder, self.stem, self.deadline = Path(folder), stem, deadline
 
+    def of(self, part: str) -> "Partial":
+        """The same for a part of the evaluation, whose attacks may have the names of another's."""
+        return Partial(self.folder, f"{self.stem}.{part}", self.deadline)
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{self.stem}.{name}.safetensors"
 
@@ -30,7 +34,7 @@ class Partial:
         try:
             return load_tensors(path)
         except UserError:
-            path.unlink()
+            path.unlink(missing_ok=True)
             return None
 
     def keep(self, name: str, tensors: dict[str, Tensor], header: dict) -> None:
