@@ -111,6 +111,55 @@ def _alike(a, b, suffix: str) -> bool:
     return a == b if isinstance(a, bytes) else timeless(a) == timeless(b)
 
 
+def finished(root: Path) -> dict[str, object]:
+    """Every finished piece of work in a run -> what tells it from the same computed again.
+
+    Records by their bytes, which hold seconds; epochs, and attacks of an interrupted evaluation,
+    by their entry in the file that makes them count, seconds and all.
+    """
+    from ldatlib.files import load_tensors
+
+    found: dict[str, object] = {}
+    for name, path in files(root, COMPUTED).items():
+        if path.suffix == ".json":
+            content(path)
+            found[name] = path.read_bytes()
+        if (
+            path.suffix != ".safetensors"
+            or name.startswith("checkpoints")
+            and ".state." not in name
+        ):
+            continue
+        header = load_tensors(path)[1]
+        key = path.name.partition(".")[0]
+        if header["kind"] == "state":
+            found |= {f"{key}, epoch {line['epoch']}": line for line in header["log"]}
+        elif header["kind"] == "autoattack":
+            found |= {f"{key}, {attack}": done for attack, done in header["done"].items()}
+        elif header["kind"] == "partial":
+            found[name] = path.read_bytes()
+    for path in (root / "records").glob("*.jsonl"):
+        key = path.stem.removeprefix("train-")
+        # The state makes an epoch count; the log is written just before.
+        if path.with_suffix(".json").is_file():
+            lines = content(path)
+            found |= {f"{key}, epoch {line['epoch']}": line for line in lines}
+    return found
+
+
+def lost(kept: dict[str, object], now: dict[str, object], root: Path) -> list[str]:
+    """What was finished once and is not there, or is there computed again."""
+    said = []
+    for name, entry in kept.items():
+        if name.startswith("partial/") and name not in now:
+            # An evaluation's attacks are forgotten when its record is there.
+            if not (root / "records" / f"{Path(name).name.partition('.')[0]}.json").is_file():
+                said.append(f"{name} is gone")
+        elif now.get(name) != entry:
+            said.append(f"{name} was computed again" if name in now else f"{name} is gone")
+    return said
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("reference", type=Path)

@@ -77,7 +77,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     Both carry the ``caption``.
     """
     folder, said = path_of(folder), caption(figure)
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "png": {"dpi": 150, "metadata": {"Software": None, DESCRIPTION: said}},
         "pdf": {"metadata": {"CreationDate": None, "Producer": None, "Subject": said}},
     }
