@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,7 @@ def heard_so_far() -> list[dict[str, str]]:
     return listener.record() if listener is not None else []
 
 
-def hear_again(record: Iterable[dict[str, str]]) -> None:
+def hear_again(record: Iterable[dict[str, Any]]) -> None:
     """Inside ``heard``: what was said of a piece that an interrupted evaluation had finished."""
     listener = _LISTENER.get()
     if listener is not None:
