@@ -133,8 +133,9 @@ def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
     aimed = [n for n in attacked if all(n in done[k] for k in ("adaptive", "detection"))]
     masking, adaptive = found("masking", Masking, masked), found("adaptive", Adaptive, aimed)
     searched = found("search", Search, [name for name in attacked if name in done["search"]])
+    several: list[Search | Masking | Adaptive] = [*searched, *masking, *adaptive]
     others: dict[str, list[Search | Masking | Adaptive]] = {}
-    for record in (*searched, *masking, *adaptive):
+    for record in several:
         others.setdefault(record.defence, []).append(record)
     table = tables.scrutiny(
         found("whitebox", Whitebox, attacked), found("autoattack", Autoattack, attacked), others
