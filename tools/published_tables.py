@@ -18,6 +18,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 PAGES = ("docs/cifar10.md", "docs/regularizer.md", "docs/reliability.md")
+# Markers that another tool fills: tools/storm.py.
+ELSEWHERE = ("storm",)
 FUZZ = PROJECT / "data" / "results" / "fuzz.json"
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
@@ -284,6 +286,8 @@ def fill(text: str, rendered: dict[str, str]) -> str:
 
     def replaced(match: re.Match) -> str:
         name = match["name"]
+        if name in ELSEWHERE:
+            return match[0]
         return f"<!-- begin {name} -->\n{rendered[name]}\n<!-- end {name} -->"
 
     pattern = r"<!-- begin (?P<name>[\w-]+) -->\n.*?<!-- end (?P=name) -->"

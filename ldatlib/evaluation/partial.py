@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ldatlib.errors import OutOfTime, UserError
+from ldatlib.evaluation.gate import entry as gate
 from ldatlib.files import load_tensors, save_tensors
 
 
@@ -19,6 +20,10 @@ class Partial:
     def __init__(self, folder: Path, stem: str, deadline: float | None = None):
         self.folder, self.stem, self.deadline = Path(folder), stem, deadline
 
+    def of(self, part: str) -> "Partial":
+        """The same for a part of the evaluation, whose attacks may have the names of another's."""
+        return Partial(self.folder, f"{self.stem}.{part}", self.deadline)
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{self.stem}.{name}.safetensors"
 
@@ -28,14 +33,22 @@ class Partial:
         if not path.is_file():
             return None
         try:
-            return load_tensors(path)
+            tensors, header = load_tensors(path)
         except UserError:
-            path.unlink()
+            path.unlink(missing_ok=True)
             return None
+        # Where nothing is attacked any more, no gate says it.
+        try:
+            gate.hear_again(header.get("gate", ()))
+        except TypeError:  # no findings of ours
+            path.unlink(missing_ok=True)
+            return None
+        return tensors, header
 
     def keep(self, name: str, tensors: dict[str, Tensor], header: dict) -> None:
         """Keep a finished attack; raises ``OutOfTime`` where the time is up."""
-        save_tensors(self._path(name), tensors, {"kind": "partial", **header})
+        said = gate.heard_so_far()
+        save_tensors(self._path(name), tensors, {"kind": "partial", "gate": said, **header})
         if self.deadline is not None and time.time() >= self.deadline:
             raise OutOfTime(f"{self.stem} stopped after {name}")
 

@@ -3,6 +3,7 @@
 Reads records, figures and tables of a run; computes nothing that takes time.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -110,40 +111,51 @@ def self_checks(run: Run) -> pd.DataFrame:
 def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
     """Title -> table of what notebook 09 found; empty where it has not been run.
 
-    Of the defences whose records are all there: the worst case of all attacks; the alarms for
-    masking; the detector at the threshold that accepts 95%, ordinary against adaptive; what it is
-    worth where it accepts 95% and 99% of the clean images.
+    As far as records are there, of each defence that AutoAttack has seen: the worst case of all
+    attacks; the alarms for masking; the detector at the threshold that accepts 95%, ordinary
+    against adaptive; what it is worth where it accepts 95% and 99% of the clean images.
     """
-    kinds = ("whitebox", "detection", "search", "autoattack", "masking", "adaptive")
     trainings = run.select_seed(run.trainings())
-    jobs = {kind: run.jobs_of(kind, trainings) for kind in kinds}
-    made = [i for i in range(len(trainings)) if all(jobs[kind][i].done for kind in kinds)]
-    if not made:
+    kinds = ("whitebox", "detection", "search", "autoattack", "masking", "adaptive")
+    done: dict[str, dict[str, Path]] = {
+        kind: {j.training.name: j.path for j in run.jobs_of(kind, trainings) if j.done}
+        for kind in kinds
+    }
+
+    def found(kind: str, shape: type[R], names: Iterable[str]) -> list[R]:
+        return [read(done[kind][name], shape) for name in names]
+
+    both = done["whitebox"].keys() & done["autoattack"].keys()
+    attacked = [training.name for training in trainings if training.name in both]
+    if not attacked:
         return {}
-
-    def found(kind: str, shape: type[R]) -> list[R]:
-        return [read(jobs[kind][i].path, shape) for i in made]
-
-    masking, adaptive = found("masking", Masking), found("adaptive", Adaptive)
-    seen, several = (
-        found("detection", Detection),
-        zip(found("search", Search), masking, adaptive, strict=True),
+    masked = [name for name in attacked if name in done["masking"]]
+    aimed = [n for n in attacked if all(n in done[k] for k in ("adaptive", "detection"))]
+    masking, adaptive = found("masking", Masking, masked), found("adaptive", Adaptive, aimed)
+    searched = found("search", Search, [name for name in attacked if name in done["search"]])
+    several: list[Search | Masking | Adaptive] = [*searched, *masking, *adaptive]
+    others: dict[str, list[Search | Masking | Adaptive]] = {}
+    for record in several:
+        others.setdefault(record.defence, []).append(record)
+    table = tables.scrutiny(
+        found("whitebox", Whitebox, attacked), found("autoattack", Autoattack, attacked), others
     )
-    others: dict[str, list[Search | Masking | Adaptive]] = {
-        s.defence: [s, m, a] for s, m, a in several
-    }
-    table = tables.scrutiny(found("whitebox", Whitebox), found("autoattack", Autoattack), others)
-    detector = tables.adaptive_at_frozen(adaptive, seen)
-    curves = tables.rejection_rows(adaptive, seen)
-    curves = curves[curves.acceptance.isin([0.95, 0.99])]
-    return {
-        "The worst case of all attacks (%)": tables.scrutiny_for_reading(table),
-        "Alarms for gradient masking": tables.alarms(masking),
-        "The detector, ordinary against adaptive (%)": tables.adaptive_for_reading(detector),
-        "The detector, by the share of clean images that it accepts (%)": (
-            tables.rejection_for_reading(curves)
-        ),
-    }
+    shown = {"The worst case of all attacks (%)": tables.scrutiny_for_reading(table)}
+    if masking:
+        shown["Alarms for gradient masking"] = tables.alarms(masking)
+    if adaptive:
+        seen = found("detection", Detection, aimed)
+        curves = tables.rejection_rows(adaptive, seen)
+        curves = curves[curves.acceptance.isin([0.95, 0.99])]
+        shown |= {
+            "The detector, ordinary against adaptive (%)": tables.adaptive_for_reading(
+                tables.adaptive_at_frozen(adaptive, seen)
+            ),
+            "The detector, by the share of clean images that it accepts (%)": (
+                tables.rejection_for_reading(curves)
+            ),
+        }
+    return shown
 
 
 def figures(run: Run) -> list[tuple[str, Path]]:

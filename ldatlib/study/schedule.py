@@ -102,6 +102,10 @@ def complete(ws: Workspace, jobs: Iterable[Job], processes: int, say: Say = prin
     """
     unique = list({job.path: job for job in jobs}.values())
     check(ws, unique)
+    for job in unique:
+        if job.done:
+            # Whoever computed it may have been killed between the record and this.
+            _tidy(ws, job)
     known: set[tuple[str, str]] = set()
     for stage in sorted({KINDS[job.kind].stage for job in unique}):
         missing = [job for job in unique if KINDS[job.kind].stage == stage and not job.done]
@@ -174,8 +178,17 @@ def work(ws: Workspace, job: Job, threads: int | None) -> tuple[Job, str | None]
     content = {**kind.header(ws, job.training), **body, "provenance": provenance(device)}
     records.check(job.kind, content)
     write_json(job.path, content)
-    ws.partial(job.path).clear()
+    _tidy(ws, job)
     return job, None
+
+
+def _tidy(ws: Workspace, job: Job) -> None:
+    """Remove from what an interrupted job goes on, once its record is there."""
+    ws.partial(job.path).clear()
+    kind = KINDS[job.kind]
+    # Some go on from what they leave.
+    for path in set(kind.states(ws, job.training)) - set(kind.products(ws, job.training)):
+        path.unlink(missing_ok=True)
 
 
 def forget(ws: Workspace, job: Job) -> None:

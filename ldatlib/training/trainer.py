@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ldatlib.data import Dataset
 from ldatlib.errors import OutOfTime, UserError, check_deadline
 from ldatlib.execution import default_device, is_compiled, usable_device
-from ldatlib.files import alone, as_path
+from ldatlib.files import alone, as_path, exists
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.training.checkpoint import head_kind
 from ldatlib.training.config import Storage, TrainConfig
@@ -59,6 +59,7 @@ def train(
     compile: str = "off",
     storage: Storage | None = None,
     deadline: float | None = None,
+    keep_state: bool = False,
 ) -> TrainResult:
     """Train a defence and leave ``NAME.safetensors`` (last) and ``NAME.best.safetensors``.
 
@@ -79,6 +80,8 @@ def train(
     storage : how the weights are kept; whole and in float32 unless said.
     deadline : in seconds of ``time.time()``; the training stops after the step that reaches it,
         which is the first one where it lies in the past.
+    keep_state : leave the state of the finished training, from which the same call returns at
+        once: for a caller that has yet to write down that it ended, and may be killed before.
 
     Raises
     ------
@@ -130,7 +133,7 @@ def train(
         show = _Bar(config) if on_epoch is None else on_epoch
         while training.progress.epoch < config.epochs:
             show(training.one_epoch())
-        return training.finish()
+        return training.finish(keep_state)
 
 
 class _Training:
@@ -251,8 +254,14 @@ class _Training:
         self.files.save_state(self.learner, self.progress)
         self.saved = time.perf_counter()
 
-    def finish(self) -> TrainResult:
-        self.files.state.unlink(missing_ok=True)
+    def finish(self, keep_state: bool) -> TrainResult:
+        if not exists(self.files.last):
+            # Of a training that had ended: its state is there, the weights were lost.
+            weights = self.learner.evaluated.state_dict()
+            done = self.progress
+            self.files.save_weights(self.files.last, weights, done.epoch, done.log[-1])
+        if not keep_state:
+            self.files.state.unlink(missing_ok=True)
         execution = self.learner.execution.as_dict() | {"storage": asdict(self.files.storage)}
         device = self.learner.device
         if device.type == "cuda":

@@ -16,7 +16,7 @@ from ldatlib.data import Dataset, load_dataset
 from ldatlib.defences import make_defence
 from ldatlib.errors import UserError
 from ldatlib.evaluation.autoattack import standard
-from ldatlib.evaluation.gate.entry import check
+from ldatlib.evaluation.gate.entry import check, heard
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.partial import Partial
 from ldatlib.evaluation.robustness import evaluate, run_attack
@@ -282,6 +282,14 @@ def test_a_kept_attack_that_does_not_fit_is_run_again(other, model, images, tmp_
         save_tensors(tmp_path / f"own.{PGD.key}.safetensors", tensors | other, header_of)
         found = evaluate(model, *images, [PGD], partial=kept)
         assert torch.equal(found.x_adv[PGD.key], expected) and found.record["ok"]
+
+
+@pytest.mark.parametrize("said", [5, None, [5], [{"other": 1}]])
+def test_a_kept_attack_whose_findings_are_none_is_run_again(said, model, images, tmp_path):
+    kept = Partial(tmp_path, "own")
+    kept.keep("one", {"x": torch.zeros(2)}, {"gate": said})
+    with heard():
+        assert kept.find("one") is None
 
 
 @pytest.mark.parametrize("name", ["x_adv", "clean", "right"])

@@ -43,9 +43,9 @@ def plugin(path, title):
 def check(report):
     """Every picture has words, and nothing of a name became more than text."""
     found = Structure(report)
-    assert len(found.alternatives) == 11
+    assert len(found.alternatives) == 12
     assert all(said and "No description" not in said for said in found.alternatives)
-    assert len(set(found.alternatives)) == 11
+    assert len(set(found.alternatives)) == 12
     attributes = {name for _, names in found.elements for name in names}
     assert not {name for name in attributes if name.startswith("on")}
     tags = [tag for tag, _ in found.elements]

@@ -41,7 +41,7 @@ def of(ldat, rivals=(("standard", NONE),), clean=ALL, **more):
     networks |= {name: attacked(name, bits) for name, bits in rivals}
     found.whitebox = Records(TITLES, networks)
     found.trained = Records(TITLES, {name: [r] for name, r in networks.items()})
-    found.autoattack = found.masking = found.adaptive = Records(TITLES)
+    found.autoattack = found.search = found.masking = found.adaptive = Records(TITLES)
     vars(found).update(more)
     return found
 
@@ -408,5 +408,7 @@ def test_published_claims_have_a_verdict_of_this_scale(run):
     assert found.verdict[lost].item() == "does not hold for this network at this scale"
     varied = claims.claims(run, run.profile.base)
     assert varied.verdict.str.contains("at this scale").all()
-    assert not varied["seen here"].str.contains("needs records").any()
+    # The attack that knows the threshold is of an earlier version there.
+    missing = varied[varied["seen here"].str.contains("needs records")]
+    assert missing["the paper says"].str.contains("against an attack that knows it").all()
     assert {"yes", "no", "cannot tell"} < set(varied["same here?"])

@@ -25,6 +25,7 @@ from ldatlib.report.widgets import threshold_explorer
 # What of ``figures`` is no picture.
 HELPERS = {"caption", "class_key", "colour", "embedded", "gallery_rows", "plane_of", "save"}
 HELPERS |= {"style"}
+ENDS = ("", "_low", "_high")
 NETWORKS = ("standard", "trades", "ldat", "ldat_chosen")
 
 
@@ -61,15 +62,22 @@ def cells(count):
     return [(f"attack {k}", [cell]) for k, cell in enumerate(found)]
 
 
-def pictures(run, hostile):
+def curves(defences):
+    columns = [f"{c}{end}" for c in ("robust_0", "robust_0.5", "robust_1", "error") for end in ENDS]
+    point = {"norm": "l2", "score": "posterior", **dict.fromkeys(columns, 50.0)}
+    rows = [{"defence": d, "clean_acceptance": a, **point} for d in defences for a in (50, 95)]
+    return pd.DataFrame(rows)
+
+
+def pictures(run, hostile, earlier):
     """Every figure function, by name, with hostile titles and names of classes."""
     first = [t for t in run.select_seed(run.trainings()) if t.name in NETWORKS]
-    kinds = ("whitebox", "detection", "autoattack", "masking", "adaptive", "sweep_eps")
-    kinds += ("sweep_steps", "features")
+    kinds = ("whitebox", "detection", "autoattack", "sweep_eps", "sweep_steps", "features")
     found = {
         kind: run.records(kind, [t for t in first if kind != "features" or t.name != "standard"])
         for kind in kinds
     }
+    found |= {kind: earlier(kind, first) for kind in ("masking", "adaptive")}
     by_defence = {kind: {r.defence: r for r in records} for kind, records in found.items()}
     table = tables.scrutiny(found["whitebox"], found["autoattack"], {})
     replaced = run.attack_trainings()
@@ -95,6 +103,7 @@ def pictures(run, hostile):
         "growing_eps": figures.growing_eps(found["masking"], "l2"),
         "likelihood_histograms": figures.likelihood_histograms(by_defence["detection"]["ldat"]),
         "likelihood_over_epochs": figures.likelihood_over_epochs({"as written": logs["ldat"]}),
+        "rejection": figures.rejection(curves([t.name for t in first])),
         "replaced_attack": figures.replaced_attack(basic),
         "scrutiny": figures.scrutiny(table),
         "small_model": figures.small_model(study, dict.fromkeys(study.training, 0.01), 10, 0.1),
@@ -116,8 +125,8 @@ IMPERSONAL = {"likelihood_over_epochs", "replaced_attack", "toy_trajectories"}
 
 
 @pytest.mark.slow
-def test_every_figure_shows_hostile_names_as_they_are(run, hostile):
-    made = pictures(run, hostile)
+def test_every_figure_shows_hostile_names_as_they_are(run, hostile, earlier):
+    made = pictures(run, hostile, earlier)
     assert set(made) == set(figures.__all__) - HELPERS
     expected = {escape.in_figure(t).replace(r"\$", "$") for t in hostile.values()}
     shown = {name: drawn(figure) for name, figure in made.items()}

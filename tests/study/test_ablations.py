@@ -212,10 +212,10 @@ def test_a_red_record_is_seen(run):
 
 def test_inventory_names_what_is_missing(run, tmp_path):
     empty = summary.inventory(open_run("demo", SETTINGS, tmp_path))
-    assert isinstance(empty, pd.DataFrame) and len(empty) == 19
+    assert isinstance(empty, pd.DataFrame) and len(empty) == 21
     assert "--profile cifar100" in empty.loc["Table 2", "in this run"]
     assert "--only 03" in empty.loc["Table 1", "in this run"]
-    assert len(empty.loc["Scrutiny"]) == 5
+    assert len(empty.loc["Scrutiny"]) == 7
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "fig4.png").write_bytes(b"")
     made = summary.inventory(open_run("demo", SETTINGS, tmp_path))

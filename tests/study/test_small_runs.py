@@ -102,9 +102,12 @@ def test_images_too_small_for_the_tiles_of_square(opened):
     said = refusal(opened(side=4, scrutiny_norms="linf,l2"), "09")
     assert said == (
         "autoattack: Square under L2 needs images of 5x5 pixels or more, these have 4x4; choose "
-        "--set scrutiny_norms=linf, or larger images"
+        "--set autoattack_norms=linf, or larger images"
     )
-    for run in (opened(side=4, scrutiny_norms="linf"), opened(side=5, scrutiny_norms="l2")):
+    small = opened(side=4, autoattack_norms="linf", scrutiny_norms="linf,l2")
+    assert refusal(small, "09").startswith("masking: Square under L2 needs images of 5x5")
+    flat = {"scrutiny_norms": "linf", "autoattack_norms": "linf"}
+    for run in (opened(side=4, **flat), opened(side=5)):
         run.check(run.plan("09"))
 
 

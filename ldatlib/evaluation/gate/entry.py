@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,20 @@ def heard(class_names: Sequence[str] = ()) -> Iterator[Heard]:
         yield listener
     finally:
         _LISTENER.reset(token)
+
+
+def heard_so_far() -> list[dict[str, str]]:
+    """What the gates inside ``heard`` have said by now; empty outside."""
+    listener = _LISTENER.get()
+    return listener.record() if listener is not None else []
+
+
+def hear_again(record: Iterable[dict[str, Any]]) -> None:
+    """Inside ``heard``: what was said of a piece that an interrupted evaluation had finished."""
+    listener = _LISTENER.get()
+    if listener is not None:
+        found = [Finding(**entry) for entry in record]
+        listener.findings += [finding for finding in found if finding not in listener.findings]
 
 
 def _tell(flags: Sequence[Finding]) -> None:

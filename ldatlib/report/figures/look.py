@@ -1,5 +1,6 @@
 """One look for all figures; colours follow the defence through all of them."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from ldatlib.files import path_of
+from ldatlib.files import path_of, write_bytes
 from ldatlib.report import fonts, glossary
 from ldatlib.report.escape import class_key, in_figure
 from ldatlib.report.page import DESCRIPTION
@@ -76,11 +77,15 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     Both carry the ``caption``.
     """
     folder, said = path_of(folder), caption(figure)
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {"Software": None, DESCRIPTION: said}
-    figure.savefig(folder / f"{name}.png", dpi=150, metadata=about)
-    about = {"CreationDate": None, "Producer": None, "Subject": said}
-    figure.savefig(folder / f"{name}.pdf", metadata=about)
+    kinds: dict[str, dict[str, Any]] = {
+        "png": {"dpi": 150, "metadata": {"Software": None, DESCRIPTION: said}},
+        "pdf": {"metadata": {"CreationDate": None, "Producer": None, "Subject": said}},
+    }
+    for kind, options in kinds.items():
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, **options)
+        # The report takes what it finds: a picture is whole, or not there.
+        write_bytes(folder / f"{name}.{kind}", drawn.getvalue())
 
 
 def panels(

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ldatlib.report import glossary
-from ldatlib.report.figures.look import colour, legend_below, panels
+from ldatlib.report.figures.look import colour, finished, legend_below, named, panels
 from ldatlib.report.words import NORMS_IN_FIGURES
 
 # Column of ``tables.rejection_rows`` -> how its panel is called.
@@ -36,11 +36,13 @@ def rejection(frame: pd.DataFrame, score: str = "posterior") -> Figure:
         row[0].set_ylabel("images (%)", fontsize=8)
     figure.supxlabel(f"{glossary.title('clean_acceptance')} (%)", fontsize=9)
     legend_below(figure, axes[0][0], 4)
-    return figure
+    titles = ", ".join(map(glossary.defence, dict.fromkeys(frame.defence)))
+    shows = "Robust accuracy with rejection and error among the accepted, over the share of clean "
+    return finished(figure, f"{shows}images that is accepted: {titles}.")
 
 
 def _curve(axis: Axes, points: pd.DataFrame, name: str, defence: str) -> None:
     shade = colour(defence)
     across = points.clean_acceptance
-    axis.plot(across, points[name], "-", color=shade, lw=1.2, label=glossary.defence(defence))
+    axis.plot(across, points[name], "-", color=shade, lw=1.2, label=named(defence))
     axis.fill_between(across, points[f"{name}_low"], points[f"{name}_high"], color=shade, alpha=0.1)

@@ -20,7 +20,8 @@ def rejection_rows(adaptive: Sequence[Adaptive], ordinary: Sequence[Detection]) 
     ``ordinary``: the detection records of the same networks. ``clean_acceptance`` is of the right
     test images, ``robust_0`` to ``robust_1`` of all images (robust with rejection, where images
     within that fraction of the budget may not be refused), ``error`` among the accepted (empty
-    where nothing is). Records made before these attacks were give no row.
+    where nothing is). No row is given by records made before these attacks were, and by networks
+    that have no validation image right.
     """
     rows = []
     for record, seen in zip(adaptive, ordinary, strict=True):
@@ -29,8 +30,11 @@ def rejection_rows(adaptive: Sequence[Adaptive], ordinary: Sequence[Detection]) 
                 count = record.images
                 clean = (v[:count] for v in detector.scored(seen, score, "clean"))
                 lowest = {} if record.lowest is None else record.lowest[norm][score]
+                val = detector.scored(seen, score, "val")
+                if not val[1].any():
+                    continue  # nothing to freeze a threshold on
                 points = rejection.curve(
-                    detector.scored(seen, score, "val"),
+                    val,
                     (next(clean), next(clean)),
                     detector.values(highest),
                     {float(f): detector.values(entry) for f, entry in lowest.items()},
@@ -46,7 +50,8 @@ def rejection_rows(adaptive: Sequence[Adaptive], ordinary: Sequence[Detection]) 
                         row |= words.columns("error", Share(**point.error_among_accepted))
                     rows.append(row | {"images": count, "ok": record.ok})
     columns = ["defence", "seed", "norm", "score", "acceptance", "error", "error_low", "error_high"]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*frame.columns, *(c for c in columns if c not in frame)])
 
 
 def rejection_for_reading(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from torch import Tensor
 from ldatlib.evaluation import adaptive, detection, robustness
 from ldatlib.evaluation.joint import scale_of
 from ldatlib.evaluation.named_attacks import Attack
+from ldatlib.evaluation.partial import Partial
 from ldatlib.evaluation.rejection import FRACTIONS, attack_detector
 from ldatlib.evaluation.robustness import from_bits, share
 from ldatlib.evaluation.search import RADII, bookkeeping
@@ -39,11 +40,15 @@ class Adaptive(Kind):
         x_val, y_val = (v.to(device) for v in ws.dataset.split("val"))
         attacked = WHITE_BOX.images(ws, training)
         found, tensors, checks, half = {}, {}, [], {}
+        partial = ws.partial(self.path(ws, training))
         for norm in p.scrutiny_norms:
             given = [v[:count].to(device) for k, v in attacked.items() if k.startswith(norm)]
             for score, stored in ordinary.scores.items():
-                scale = scale_of(model, x_val, y_val, score, p.eval_batch)
-                of_score = _of_score(p, model, x, y, norm, score, stored, given, scale)
+                of_score = _kept(partial, f"{norm}_{score}")
+                if of_score is None:
+                    scale = scale_of(model, x_val, y_val, score, p.eval_batch)
+                    of_score = _of_score(p, model, x, y, norm, score, stored, given, scale)
+                    _keep(partial, f"{norm}_{score}", of_score)
                 for name, (entry, images) in of_score.items():
                     key = f"{norm} {score} {name}"
                     found[key], tensors[key] = entry, images
@@ -144,6 +149,20 @@ def _of_score(p: Profile, model, x, y, norm, score, stored, given, scale) -> dic
     for fraction, images in attacked.lowest.items():
         found[f"{LOWEST}-{fraction:g}"] = _scored(model, images, y, score), images
     return found
+
+
+def _keep(partial: Partial, name: str, of_score: dict) -> None:
+    entries = {key: entry for key, (entry, _) in of_score.items()}
+    images = {key: found for key, (_, found) in of_score.items()}
+    partial.keep(name, images, {"entries": entries})
+
+
+def _kept(partial: Partial, name: str) -> dict | None:
+    """What ``_keep`` kept, or None."""
+    if not (known := partial.find(name)):
+        return None
+    images, header = known
+    return {key: (entry, images[key]) for key, entry in header["entries"].items()}
 
 
 def _by_norm(found: dict[str, dict]) -> dict:

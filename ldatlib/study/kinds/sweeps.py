@@ -20,9 +20,11 @@ class _Sweep(Kind):
     def compute(self, ws, training, device):
         model, p = ws.model(training), ws.profile
         x, y = ws.test_images(p.sweep_images, device)
-        points = []
-        for attack in self.attacks(p):
-            record = robustness.evaluate(model, x, y, [attack], batch_size=p.eval_batch).record
+        partial, points = ws.partial(self.path(ws, training)), []
+        for number, attack in enumerate(self.attacks(p)):
+            record = robustness.evaluate(
+                model, x, y, [attack], batch_size=p.eval_batch, partial=partial.of(str(number))
+            ).record
             column = record["attacks"][attack.key]
             points.append(
                 {

@@ -34,6 +34,8 @@ class Train(Kind):
             compile=p.compile,
             storage=Storage(p.storage == "half", p.shard_mib and p.shard_mib * 2**20),
             deadline=ws.deadline,
+            # Until the record is there: a training killed just before would begin anew.
+            keep_state=True,
         )
         images = len(data.labels["train"]) * training.config.epochs
         return {

@@ -40,8 +40,13 @@ class Transfer(Kind):
         right = {
             label: {"clean": robustness.predict(model, x) == y} for label, model in models.items()
         }
+        partial = ws.partial(self.path(ws, training))
         for attack in transfer_attacks(ws.profile):
-            x_adv = robustness.run_attack(source, x, y, attack, batch_size=batch)
+            if known := partial.find(attack.key):
+                x_adv = known[0]["x_adv"].to(device)
+            else:
+                x_adv = robustness.run_attack(source, x, y, attack, batch_size=batch)
+                partial.keep(attack.key, {"x_adv": x_adv}, {})
             for label, model in models.items():
                 # An image that the target gets wrong anyway counts as wrong, as everywhere.
                 still = robustness.predict(model, x_adv) == y
