@@ -49,7 +49,7 @@ def check(report):
     attributes = {name for _, names in found.elements for name in names}
     assert not {name for name in attributes if name.startswith("on")}
     tags = [tag for tag, _ in found.elements]
-    assert tags.count("img") == 11 and tags.count("script") == scripts_of_an_empty_page()
+    assert tags.count("img") == 12 and tags.count("script") == scripts_of_an_empty_page()
     return found
 
 
