@@ -27,7 +27,7 @@ from ldatlib.errors import UserError
 # Of the processor; a whole one on a busy machine would say nothing.
 MOST_SECONDS = 5.0
 # Of the clock, after which a call is broken off.
-BROKEN_OFF = 60
+BROKEN_OFF = 300
 MOST_CHARACTERS, MOST_WARNINGS, MOST_LINES = 1500, 5, 10
 SLOW = "slow:"
 SUCCESS, REFUSAL, FINDING = "success", "refusal", "finding"
@@ -106,6 +106,8 @@ def _attempt(target: Target, case: Any) -> tuple[str, str]:
             ending, said = REFUSAL, str(error)
         except KeyboardInterrupt:
             raise
+        except BrokenOff as error:
+            return FINDING, f"{SLOW} {_of(error)}"
         except BaseException as error:
             return FINDING, _of(error)
         finally:
