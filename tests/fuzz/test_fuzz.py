@@ -18,6 +18,7 @@ import published_tables  # noqa: E402
 EXAMPLES = 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_generated_call_succeeds_or_is_refused_in_a_line(target):
     tally = run(target, round(EXAMPLES * target.share))
