@@ -34,7 +34,8 @@ def rejection(frame: pd.DataFrame, score: str = "posterior") -> Figure:
             axis.set_title(f"{NORMS_IN_FIGURES[norm]}: {title}", fontsize=8)
             axis.set(xlim=(0, 102), ylim=(0, 102))
         row[0].set_ylabel("images (%)", fontsize=8)
-    figure.supxlabel(f"{glossary.title('clean_acceptance')} (%)", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel(f"{glossary.title('clean_acceptance')} (%)", fontsize=8)
     legend_below(figure, axes[0][0], 4)
     titles = ", ".join(map(glossary.defence, dict.fromkeys(frame.defence)))
     shows = "Robust accuracy with rejection and error among the accepted, over the share of clean "
