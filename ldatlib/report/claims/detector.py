@@ -104,6 +104,7 @@ def helps_against_the_near(evidence: Evidence) -> Seen:
 def helps_against_the_adaptive(evidence: Evidence) -> Seen:
     """Under all of Table 1's attacks and one that knows the threshold, image by image."""
     record = evidence.adaptive[evidence.ldat]
+    _cut(evidence)  # none was attacked where none is frozen
     seen = evidence.detection[evidence.ldat].scores[SCORE].sets
     count = record.images
     clean, clean_right = (values[:count] for values in _scored(evidence, "clean"))
