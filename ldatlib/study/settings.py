@@ -5,6 +5,7 @@ out of range is refused. The profiles that give the fields their values: ``profi
 """
 
 import difflib
+import math
 import os
 import re
 import types
@@ -210,6 +211,8 @@ def _element(name: str, value: object, kind: type, limits) -> object:
             # digits of 1e999999999 as one would fill the memory.
             fraction = isinstance(value, str) and "/" in value
             parsed = float(Fraction(value)) if fraction else float(value)
+            if isinstance(value, str) and not math.isfinite(parsed):
+                raise ValueError
     except (TypeError, ValueError, ArithmeticError, KeyError):
         word = {int: "a whole number", float: "a number", bool: "yes or no", str: "text"}[kind]
         raise UserError(f"{name} must be {word}, not {value!r}") from None
