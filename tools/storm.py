@@ -38,7 +38,9 @@ def unbroken(home: Path, only: list[str] | None, shown: tuple[str, ...]) -> Path
     chosen = [f"--only={number}" for number in only or ()]
     arguments = [*settings(), *chosen, "--out", str(root), "--jobs", "1"]
     if status := wait(start(arguments, shown, log)):
-        raise RuntimeError(f"the unbroken run ended with {status}: {log.read_text()}")
+        raise RuntimeError(
+            f"the unbroken run ended with {status}: {log.read_text(encoding='utf-8')}"
+        )
     return root
 
 
