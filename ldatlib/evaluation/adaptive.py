@@ -23,9 +23,10 @@ from ldatlib.evaluation.joint import (
     UNIT,
     Scale,
     Seen,
+    check_effort,
     check_score,
     differentiable,
-    joint_of,
+    joint,
     log_odds,
     look,
     strongest_wrong,
@@ -111,9 +112,7 @@ def adaptive_attack(
     UserError : unknown score or norm, a score that the model does not have, negative numbers.
     """
     check_score(model, score)
-    for name, value in (("restarts", restarts), ("queries", queries)):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, not {value}")
+    check_effort(restarts, queries)
     if score == "posterior" and scale != UNIT:
         raise UserError("the posterior's log-odds and margins share their unit: leave out scale")
     order = sorted(range(len(thresholds)), key=lambda i: -thresholds[i])
@@ -186,7 +185,7 @@ class _Attack:
     def _merit(self, seen: Seen, y: Tensor, threshold: float) -> Tensor:
         """The joint objective of the likeliest wrong class: above 0 only if the attack is done."""
         wrong = strongest_wrong(seen.logits, y)
-        return torch.minimum(*joint_of(seen, wrong, threshold, self.scale))
+        return torch.minimum(*joint(seen, wrong, threshold, self.scale))
 
     def _objectives(self, threshold: float, restarts: int) -> list[Objective]:
         """What is maximised, a restart each."""
@@ -204,7 +203,7 @@ class _Attack:
 
         def of_class(target):
             return lambda seen, rows, merit: torch.minimum(
-                *joint_of(seen, target[rows], threshold, self.scale)
+                *joint(seen, target[rows], threshold, self.scale)
             )
 
         def confident(most):

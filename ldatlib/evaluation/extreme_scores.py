@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from ldatlib.attacks import frozen
-from ldatlib.errors import UserError
 from ldatlib.evaluation.ascent import Objective, ascend, margins
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.gate.entry import gated
 from ldatlib.evaluation.joint import (
     UNIT,
     Scale,
+    check_effort,
     check_score,
     differentiable,
-    joint_of,
+    joint,
     look,
+    no_threshold,
     strongest_wrong,
     sureness,
 )
@@ -135,9 +136,7 @@ def _attack(
 ) -> Tensor:
     """The images of greatest merit, batch by batch; all ``objectives(rows)`` have one merit."""
     check_score(model, score)
-    for name, value in (("restarts", restarts), ("queries", queries)):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, not {value}")
+    check_effort(restarts, queries)
     steep = differentiable(model, x, score)
     results = [x[:0].clone()]
     ball: dict[str, Any] = {"eps": eps, "norm": norm, "num_steps": num_steps, "goal": goal}
@@ -169,9 +168,8 @@ def _attack(
 def _wrong_and_sure(model: nn.Module, y: Tensor, score: Score, scale: Scale) -> Objective:
     def objective(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         seen, labels = look(model, images, score), y[rows]
-        # Half is the threshold whose log-odds are 0: the surplus is then the score itself.
-        threshold = 0.5 if seen.score is None else 0.0
-        margin, surplus = joint_of(seen, strongest_wrong(seen.logits, labels), threshold, scale)
+        wrong = strongest_wrong(seen.logits, labels)
+        margin, surplus = joint(seen, wrong, no_threshold(seen), scale)
         merit = torch.where(margin > 0, surplus, float("-inf"))
         return surplus + _PENALTY * margin.clamp_max(0), merit
 

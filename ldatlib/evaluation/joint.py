@@ -59,8 +59,15 @@ def check_score(model: nn.Module, score: Score) -> None:
         raise UserError("a model with a linear head has no likelihood; use the posterior")
 
 
+def check_effort(restarts: int, queries: int) -> None:
+    """Raises ``UserError`` where a search would not begin."""
+    for name, value in (("restarts", restarts), ("queries", queries)):
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, not {value}")
+
+
 def look(model: nn.Module, images: Tensor, score: Score) -> Seen:
-    """What ``joint_of`` needs of images [N, C, H, W]."""
+    """What ``joint`` needs of images [N, C, H, W]."""
     if score == "posterior":
         return Seen(model(images))
     if score == "log_likelihood":
@@ -71,21 +78,9 @@ def look(model: nn.Module, images: Tensor, score: Score) -> Seen:
 
 
 def joint(
-    model: nn.Module,
-    images: Tensor,
-    target: Tensor,
-    score: Score,
-    threshold: float,
-    scale: Scale = UNIT,
-) -> tuple[Tensor, Tensor]:
-    """Margin and surplus [N] of the class ``target`` [N]; both above 0: predicted and accepted."""
-    return joint_of(look(model, images, score), target, threshold, scale)
-
-
-def joint_of(
     seen: Seen, target: Tensor, threshold: float, scale: Scale = UNIT
 ) -> tuple[Tensor, Tensor]:
-    """``joint`` of what ``look`` has seen."""
+    """Margin and surplus [N] of the class ``target`` [N]; both above 0: predicted and accepted."""
     value = seen.logits.gather(1, target.unsqueeze(1)).squeeze(1)
     others = seen.logits.masked_fill(true_class(seen.logits, target), float("-inf"))
     if seen.score is None:
@@ -99,9 +94,12 @@ def joint_of(
 
 def sureness(seen: Seen, scale: Scale = UNIT) -> Tensor:
     """The score of the predicted class [N], in log-odds or over what is usual."""
-    # Half is the threshold whose log-odds are 0.
-    threshold = 0.5 if seen.score is None else 0.0
-    return joint_of(seen, seen.logits.argmax(1), threshold, scale)[1]
+    return joint(seen, seen.logits.argmax(1), no_threshold(seen), scale)[1]
+
+
+def no_threshold(seen: Seen) -> float:
+    """The threshold over which the surplus is the score itself: half has log-odds of 0."""
+    return 0.5 if seen.score is None else 0.0
 
 
 def strongest_wrong(logits: Tensor, y: Tensor) -> Tensor:

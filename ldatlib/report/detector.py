@@ -13,6 +13,7 @@ from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import glossary
 from ldatlib.report.comparisons import share
 from ldatlib.report.words import NO_THRESHOLD, NOT_FROZEN, THRESHOLDS
+from ldatlib.study.kinds import detector as kinds
 from ldatlib.study.records import Detection, Record, Scored, Share
 
 NORMS = ("linf", "l2")
@@ -48,8 +49,7 @@ def values(entry: Scored) -> tuple[Tensor, Tensor]:
 
 def missed(entry: Scored, cut: float, count: int | None = None) -> Tensor:
     """Wrong and accepted, bool [N], of a set; of its first ``count`` images."""
-    scores, right = values(entry)
-    return ((scores >= cut) & ~right)[:count]
+    return kinds.missed(entry.score, entry.right, cut, count)
 
 
 def scored(record: Record, score: str, name: str) -> tuple[Tensor, Tensor]:

@@ -142,6 +142,11 @@ class Profile:
     plane_images: int = _number(2000, 2, 10**6, "Fig. 1 and 2: training images of those classes")
     plane_epochs: int = _number(40, 1, 10000, "Fig. 1 and 2: epochs")
 
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The budget of evaluation by norm, in pixel units."""
+        return {"linf": self.eps_linf, "l2": self.eps_l2}
+
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
     """``["epochs=5", ...]`` -> ``{"epochs": "5"}``."""

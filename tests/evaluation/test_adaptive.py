@@ -13,7 +13,7 @@ from ldatlib.evaluation import adaptive, detection
 from ldatlib.evaluation.adaptive import adaptive_attack, number_of_searches
 from ldatlib.evaluation.ascent import ascend, margins, random_start
 from ldatlib.evaluation.extreme_scores import highest_score
-from ldatlib.evaluation.joint import UNIT, joint
+from ldatlib.evaluation.joint import UNIT, joint, look
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +101,7 @@ def test_every_wrong_class_is_tried():
     x_adv = images_of(Detour(), x, y, **settings)
     assert missed(Detour(), x_adv, y, "posterior", 0.7).all()
     assert (Detour()(x_adv).argmax(1) == 2).all()
-    merit = joint(Detour(), x, torch.ones(6).long(), "posterior", 0.7)
+    merit = joint(look(Detour(), x, "posterior"), torch.ones(6).long(), 0.7)
     assert (merit[0] > 0).all() and (merit[1] < 0).all()
 
 

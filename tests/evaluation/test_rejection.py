@@ -17,7 +17,6 @@ from ldatlib.evaluation.joint import (
     check_score,
     differentiable,
     joint,
-    joint_of,
     scale_of,
     strongest_wrong,
     sureness,
@@ -210,8 +209,8 @@ def test_margin_and_score_are_scaled_on_validation_images():
 def test_the_joint_objective_of_ones_own_score():
     net = smooth_net()
     x, y = mostly_right(net, 10)
-    margin, surplus = joint(net, x, y, brightness, 0.4, Scale(2.0, 0.1))
-    plain, _ = joint(net, x, y, "posterior", 0.4)
+    margin, surplus = joint(look_at(net, x, brightness), y, 0.4, Scale(2.0, 0.1))
+    plain, _ = joint(look_at(net, x, "posterior"), y, 0.4)
     torch.testing.assert_close(2 * margin, plain)
     torch.testing.assert_close(surplus, (brightness(net, x) - 0.4) / 0.1)
     sure = sureness(look_at(net, x, brightness), Scale(1.0, 0.1))
@@ -248,7 +247,7 @@ def test_square_where_there_is_no_gradient(norm):
 
     def objective(images, rows):
         seen = look_at(net, images, "posterior")
-        both = joint_of(seen, strongest_wrong(seen.logits, y[rows]), 0.3)
+        both = joint(seen, strongest_wrong(seen.logits, y[rows]), 0.3)
         return torch.minimum(*both), torch.minimum(*both)
 
     state = torch.get_rng_state()

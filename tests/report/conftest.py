@@ -18,7 +18,8 @@ def earlier(run):
     def records(kind, trainings):
         found = {}
         for path in sorted((RESULTS / "cifar10-small" / "records").glob(f"{kind}-*.json")):
-            found.setdefault(read(path).defence, read(path))
+            record = read(path)
+            found.setdefault(record.defence, record)
         return [found[training.name] for training in trainings]
 
     return records

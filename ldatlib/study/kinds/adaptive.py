@@ -47,7 +47,8 @@ class Adaptive(Kind):
                 of_score = _kept(partial, f"{norm}_{score}")
                 if of_score is None:
                     scale = scale_of(model, x_val, y_val, score, p.eval_batch)
-                    of_score = _of_score(p, model, x, y, norm, score, stored, given, scale)
+                    attacked_with = (norm, score, stored, given, scale)
+                    of_score = _of_score(p, ws.dataset.num_classes, model, x, y, *attacked_with)
                     _keep(partial, f"{norm}_{score}", of_score)
                 for name, (entry, images) in of_score.items():
                     key = f"{norm} {score} {name}"
@@ -84,7 +85,7 @@ class Adaptive(Kind):
         )
 
     def settings(self, ws, training):
-        p, eps = ws.profile, scrutiny.budgets(ws.profile)
+        p, eps = ws.profile, ws.profile.budgets
         return {
             "eps": {norm: eps[norm] for norm in p.scrutiny_norms},
             "images": p.scrutiny_images,
@@ -115,16 +116,11 @@ class Adaptive(Kind):
     def products(self, ws, training):
         return (self.images_path(ws, training),)
 
-    def images_path(self, ws, training):
-        """The images that the attack on the detector found."""
-        key = self.key(ws, training)
-        return ws.file("adversarial", self.name, training.label, key, suffix=".safetensors")
 
-
-def _of_score(p: Profile, model, x, y, norm, score, stored, given, scale) -> dict:
+def _of_score(p: Profile, classes: int, model, x, y, norm, score, stored, given, scale) -> dict:
     """Thresholds of one score, ``HIGHEST`` and ``LOWEST`` -> entry of the record and images."""
     cuts = {name: cut for name, cut in stored.thresholds.items() if cut is not None}
-    ball = {"eps": scrutiny.budgets(p)[norm], "norm": norm, "num_steps": p.adaptive_steps}
+    ball = {"eps": p.budgets[norm], "norm": norm, "num_steps": p.adaptive_steps}
     effort = {"restarts": p.adaptive_restarts, "batch_size": p.eval_batch}
     attacked = attack_detector(
         model,
@@ -137,8 +133,6 @@ def _of_score(p: Profile, model, x, y, norm, score, stored, given, scale) -> dic
         **effort,
         **ball,
     )
-    with torch.no_grad():
-        classes = model(x[:1]).shape[1]
     searches = adaptive.number_of_searches(score, classes, p.adaptive_restarts)
     found = {}
     for (name, cut), of_cut in zip(cuts.items(), attacked.at, strict=True):
@@ -183,7 +177,7 @@ def _by_norm(found: dict[str, dict]) -> dict:
 
 
 def _of_images(p: Profile, model, x: Tensor, images: Tensor, norm: str, key: str) -> list[dict]:
-    eps = scrutiny.budgets(p)[norm]
+    eps = p.budgets[norm]
     if LOWEST in key:
         eps *= float(key.rpartition("-")[2])
     return [
@@ -247,7 +241,7 @@ def _rescored(entry: dict, again: dict, key: str) -> dict:
 
 def _half_budget(profile, model, x: Tensor, y: Tensor, norm: str) -> tuple[dict, list[dict]]:
     """Classification, without rejection, at half the budget: the worst of four attacks."""
-    p, eps = profile, scrutiny.budgets(profile)[norm] / 2
+    p, eps = profile, profile.budgets[norm] / 2
     attacks = [Attack(m, norm, eps, p.steps) for m in ("pgd", "apgd", "fab", "deepfool")]
     record = robustness.evaluate(model, x, y, attacks, batch_size=p.eval_batch).record
     columns = [from_bits(column["right"]) for column in record["attacks"].values()]

@@ -54,6 +54,12 @@ class Kind(ABC):
         """Files beside the record: without them the job is not done."""
         return ()
 
+    def images_path(self, ws: Workspace, training: Training, *parts: str) -> Path:
+        """The attacked images that a kind keeps, or those of a part of it, such as a norm."""
+        key = self.key(ws, training)
+        names = (self.name, *parts, training.label, key)
+        return ws.file("adversarial", *names, suffix=".safetensors")
+
     def states(self, ws: Workspace, training: Training) -> tuple[Path, ...]:
         """Files from which an interrupted job goes on, beside ``Workspace.partial``."""
         return ()

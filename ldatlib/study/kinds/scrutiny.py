@@ -4,7 +4,6 @@ All look at the same images, the first of the test split, so that what one finds
 worst case of the others.
 """
 
-from pathlib import Path
 
 import torch
 
@@ -27,17 +26,13 @@ from ldatlib.study.workspace import Workspace
 _SMALLEST = 5
 
 
-def budgets(profile: Profile) -> dict[str, float]:
-    return {"linf": profile.eps_linf, "l2": profile.eps_l2}
-
-
 def images_of(ws: Workspace) -> int:
     """How many images are scrutinised."""
     return min(ws.profile.scrutiny_images, len(ws.dataset.labels["test"]))
 
 
 def _eps(profile: Profile, norms: tuple[str, ...]) -> dict[str, float]:
-    return {norm: budgets(profile)[norm] for norm in norms}
+    return {norm: profile.budgets[norm] for norm in norms}
 
 
 class _WithSquare(Kind):
@@ -133,11 +128,6 @@ class AutoAttack(_WithSquare):
     def states(self, ws, training):
         # Its images are also the state from which an interrupted evaluation goes on.
         return self.products(ws, training)
-
-    def images_path(self, ws, training, norm: str) -> Path:
-        """The images that AutoAttack found, and its state while it runs."""
-        key = self.key(ws, training)
-        return ws.file("adversarial", self.name, norm, training.label, key, suffix=".safetensors")
 
 
 def _black_box(record: dict) -> dict:

@@ -82,11 +82,6 @@ class Search(Kind):
     def products(self, ws, training):
         return (self.images_path(ws, training),)
 
-    def images_path(self, ws, training):
-        """The images found: by norm, and ``NORM_rows``, which test images they belong to."""
-        key = self.key(ws, training)
-        return ws.file("adversarial", self.name, training.label, key, suffix=".safetensors")
-
 
 def _fooled(model, saved: dict[str, Tensor], y: Tensor, norm: str, device) -> dict:
     """Self-check: every saved image, read back, is misclassified."""

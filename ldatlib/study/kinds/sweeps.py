@@ -59,10 +59,9 @@ class SweepEps(_Sweep):
     over = "budgets"
 
     def attacks(self, profile):
-        budgets = {"linf": profile.eps_linf, "l2": profile.eps_l2}
         return [
             Attack("pgd", norm, budget * factor, profile.steps)
-            for norm, budget in budgets.items()
+            for norm, budget in profile.budgets.items()
             for factor in profile.sweep_eps
         ]
 

@@ -24,15 +24,13 @@ def table1_of(profile: Profile) -> tuple[Attack, ...]:
 
 def pgd_of(profile: Profile) -> list[Attack]:
     """PGD in both norms: enough for Table 3 and Figure 6."""
-    budgets = {"linf": profile.eps_linf, "l2": profile.eps_l2}
-    return [Attack("pgd", norm, eps, profile.steps) for norm, eps in budgets.items()]
+    return [Attack("pgd", norm, eps, profile.steps) for norm, eps in profile.budgets.items()]
 
 
 def searches_of(profile: Profile) -> list[Attack]:
     """The search from larger balls, in both norms."""
     effort = {"steps": profile.search_steps, "restarts": profile.search_restarts}
-    budgets = {"linf": profile.eps_linf, "l2": profile.eps_l2}
-    return [Attack("margin", norm, eps, **effort) for norm, eps in budgets.items()]
+    return [Attack("margin", norm, eps, **effort) for norm, eps in profile.budgets.items()]
 
 
 def verdict(record) -> str:
@@ -91,11 +89,6 @@ class WhiteBox(Kind):
 
     def products(self, ws, training):
         return (self.images_path(ws, training),)
-
-    def images_path(self, ws, training):
-        """The images that the attacks found."""
-        key = self.key(ws, training)
-        return ws.file("adversarial", self.name, training.label, key, suffix=".safetensors")
 
     def images(self, ws, training) -> dict[str, torch.Tensor]:
         """Those images: ``x``, ``y`` and one entry an attack, by its key."""
