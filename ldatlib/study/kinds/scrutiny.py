@@ -4,7 +4,6 @@ All look at the same images, the first of the test split, so that what one finds
 worst case of the others.
 """
 
-
 import torch
 
 from ldatlib.errors import OutOfTime
