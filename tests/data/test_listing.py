@@ -103,6 +103,7 @@ def test_it_is_said_once_a_process(root, caplog):
     assert len(said(caplog)) == 1
 
 
+@pytest.mark.slow
 def test_it_is_said_on_stderr_without_any_setting_and_not_by_workers(root):
     (root / "train/cat/x.heic").write_text("")
     code = (

@@ -50,8 +50,19 @@ EVALUATORS = {
 }
 LABELLED = dict(EVALUATORS)
 EVALUATORS["detection"] = lambda model, x, y: detection.score_images(model, x)
-every_evaluator = pytest.mark.parametrize("evaluator", EVALUATORS.values(), ids=EVALUATORS)
-every_labelled = pytest.mark.parametrize("evaluator", LABELLED.values(), ids=LABELLED)
+
+
+def every(evaluators):
+    """All of them pass the one gate; the two that then compute longest are left to all checks."""
+    slow = {"worst_case", "masking"}
+    cases = [
+        pytest.param(evaluator, id=name, marks=[pytest.mark.slow] * (name in slow))
+        for name, evaluator in evaluators.items()
+    ]
+    return pytest.mark.parametrize("evaluator", cases)
+
+
+every_evaluator, every_labelled = every(EVALUATORS), every(LABELLED)
 
 
 @pytest.fixture
@@ -742,6 +753,7 @@ def test_dropout_that_is_on_is_refused(images, evaluator):
     assert "randomised" not in flagged(dropping(0.0), *images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["evaluate", "worst_case", "autoattack"])
 def test_dropout_is_evaluated_in_expectation(name):
     model, x = dropping(), torch.rand(80, 1, 5, 5)
@@ -860,6 +872,7 @@ def test_it_is_checked_once(net, images, evaluator, monkeypatch):
     assert len(ran) == 2
 
 
+@pytest.mark.slow
 def test_processes_are_not_checked_again(net, images):
     """They see a few images each, of which nothing could be said."""
     x, y = images

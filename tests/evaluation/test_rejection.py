@@ -218,6 +218,7 @@ def test_the_joint_objective_of_ones_own_score():
     check_score(net, brightness)
 
 
+@pytest.mark.slow
 @both_norms
 def test_ones_own_posterior_is_the_librarys(norm):
     """The same score by another road: its own function, scaled, against the built-in one."""

@@ -93,6 +93,7 @@ def test_exactly_the_images_within_reach(norm, kind, scale):
     assert column["converged"] and column["restarts"][0] >= 10
 
 
+@pytest.mark.slow
 @both_norms
 def test_pixels_at_their_ends(norm):
     """Half the directions lead out of the pixel range: the corner of the ball is still found."""

@@ -105,6 +105,7 @@ def test_cheap_attacks_take_their_turn_first(net, images):
     assert [turn["attack"] for turn in record["attacks"]] == ["l2_pgd", "l2_fab", "l2_cw"]
 
 
+@pytest.mark.slow
 def test_a_search_takes_the_last_turn(net, images):
     """Whatever it costs, once, and on what the others have left right."""
     x, y = images
@@ -130,6 +131,7 @@ def test_a_search_takes_the_last_turn(net, images):
     assert shared.record["attacks"][1]["restarts"] == last["restarts"]
 
 
+@pytest.mark.slow
 def test_processes_share_the_images(net, images):
     x, y = images
     attack = Attack("pgd", "l2", 0.4, 8)

@@ -37,6 +37,7 @@ def churn(**environment: str) -> list[str]:
     return said.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
 def test_a_placed_network_keeps_the_pages_of_its_tensors():
     kept, recorded, alone, after = churn()
@@ -45,6 +46,7 @@ def test_a_placed_network_keeps_the_pages_of_its_tensors():
     assert int(after) < int(alone) / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [
@@ -70,6 +72,7 @@ runner.release_workers()
 """
 
 
+@pytest.mark.slow
 def test_a_read_only_shared_memory_leaves_one_process():
     """No threads in its place: they would share the random state that attacks draw from."""
     mount = "mount -t tmpfs -o ro tmpfs /dev/shm"

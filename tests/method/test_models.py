@@ -164,6 +164,7 @@ for channels in (2, 3, 4, 7, 8):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["AVX2", "ALL"])
 def test_gradients_of_the_shortcut_are_right_on_every_processor(instructions):
     """With AVX2 and a plain strided convolution they were not: wrong, or a crash, or no end."""

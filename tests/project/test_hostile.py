@@ -228,6 +228,7 @@ def test_a_header_that_is_none(case, tmp_path):
     assert said in refused(load_model, tmp_path / "net.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
     [

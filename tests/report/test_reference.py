@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from tiny import PROJECT
 
 from ldatlib.report import glossary
@@ -11,6 +12,7 @@ from ldatlib.report import glossary
 DOCS = PROJECT / "docs"
 
 
+@pytest.mark.slow
 def test_pages_equal_the_code():
     command = [sys.executable, str(PROJECT / "tools" / "reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -109,6 +109,7 @@ def test_percent_is_value_and_half_the_interval():
     assert column_title("l2") == "L2 worst case" and column_title("linf_mi_fgsm") == "L-inf MI-FGSM"
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn(run, first, found, others):
     table = tables.scrutiny(found["whitebox"], found["autoattack"], others)
     adaptive = tables.adaptive_rows(found["adaptive"], found["detection"])

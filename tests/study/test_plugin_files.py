@@ -46,6 +46,7 @@ def test_it_stands_beside_the_profiles_own(tmp_path):
     assert open_run("demo", chosen, tmp_path).profile.defences == ("ldat", name)
 
 
+@pytest.mark.slow
 def test_workers_know_it_and_records_say_it(tmp_path):
     (plugin,) = plugins.load([EXAMPLE])
     settings = SMALL | {"plugins": (str(EXAMPLE),), "defences": ("natural", *plugin.defences)}

@@ -185,6 +185,7 @@ WRAPPERS = [compiled, compiled_in_place, parts_wrapped, nn.DataParallel]
 WRAPPERS += [torch.optim.swa_utils.AveragedModel]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", WRAPPERS)
 @pytest.mark.parametrize("name", ["natural", "lbgat"])
 def test_wrappers_change_nothing(wrap, name, data, tmp_path):
