@@ -27,6 +27,7 @@ TRAIN_SIZE, VAL_SIZE = 10_000, 2000
 
 def measure(network: tuple[int, int, int, int], assignments: dict, seconds: float) -> dict:
     """PGD-AT with this network: how many epochs the time allows, and what they give."""
+    import msgspec
     import torch
 
     from ldatlib import open_run
@@ -45,7 +46,7 @@ def measure(network: tuple[int, int, int, int], assignments: dict, seconds: floa
     def seconds_of(images: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
             run = opened(folder, epochs=1, train_size=images)
-            return run.records("train", [run.training("standard")], say=silent)[0]["seconds"]
+            return run.records("train", [run.training("standard")], say=silent)[0].seconds
 
     # The difference leaves out what every training pays once, its validation included.
     rate = 2560 / (seconds_of(3840) - seconds_of(1280))
@@ -55,14 +56,15 @@ def measure(network: tuple[int, int, int, int], assignments: dict, seconds: floa
         (record,) = run.records("train", [run.training("standard")], say=silent)
         (found,) = run.records("validation", [run.training("standard")], say=silent)
     kept = ("seconds", "images_per_second", "parameters", "execution", "dataset", "fingerprint")
-    return {
-        "network": record["config"]["network"],
+    row = {
+        "network": record.config["network"],
         "epochs": epochs,
         "train_size": TRAIN_SIZE,
-        "clean": found["clean_accuracy"],
-        **{key: column["robust_accuracy"] for key, column in found["attacks"].items()},
-        **{name: record[name] for name in kept},
+        "clean": found.clean_accuracy,
+        **{key: column.robust_accuracy for key, column in found.attacks.items()},
+        **{name: getattr(record, name) for name in kept},
     }
+    return msgspec.to_builtins(row)
 
 
 def main() -> None:

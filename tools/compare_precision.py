@@ -24,23 +24,28 @@ PRECISIONS = ("float32", "bfloat16")
 COLUMNS = {"natural": "natural", "linf_pgd": "PGD L-inf", "l2_pgd": "PGD L2"}
 
 
-def measure(precision: str, seeds: int, folder: Path) -> tuple[list[dict], dict]:
-    """A row a training: defence, seed, accuracies in percent, seconds; and of which images."""
+def measure(
+    precision: str, seeds: int, folder: Path, more: dict | None = None
+) -> tuple[list[dict], dict]:
+    """A row a training: defence, seed, accuracies in percent, seconds; and of which images.
+
+    ``more``: settings besides the demo's.
+    """
     from ldatlib import open_run
-    from ldatlib.report import tables
+    from ldatlib.report import comparisons
 
     settings = {"precision": precision, "seeds": seeds, "defences": ",".join(DEFENCES)}
-    run = open_run("demo", settings, folder)
+    run = open_run("demo", settings | (more or {}), folder)
     trainings = run.trainings()
     trained, attacked = run.records("train", trainings), run.records("basic", trainings)
     rows = []
     for training, record in zip(trained, attacked, strict=True):
-        row = {"precision": precision, "defence": record["defence"], "seed": record["seed"]}
+        row = {"precision": precision, "defence": record.defence, "seed": record.seed}
         for key in COLUMNS:
-            row[key] = round(100 * tables.right_images(record, key).double().mean().item(), 2)
-        rows.append(row | {"seconds": training["seconds"], "execution": training["execution"]})
-    facts = {"dataset": record["dataset"], "fingerprint": record["fingerprint"]}
-    return rows, facts | {"test_images": record["clean_accuracy"]["count"]}
+            row[key] = round(100 * comparisons.right_images(record, key).double().mean().item(), 2)
+        rows.append(row | {"seconds": training.seconds, "execution": training.execution})
+    facts = {"dataset": record.dataset, "fingerprint": record.fingerprint}
+    return rows, facts | {"test_images": record.clean_accuracy.count}
 
 
 def summary(rows: list[dict]) -> list[dict]:

@@ -39,7 +39,8 @@ MASKED = {
     "shattered": DIGITS_EPS,
     "halves": DIGITS_EPS,
     "tanhs": 0.1,
-    "k_winners": 0.06,
+    # Trained from eight other seeds it sounds here too (at 0.06 some machines hear nothing).
+    "k_winners": 0.12,
 }
 # What must not, in these norms.
 HONEST = {"honest": ("linf", DIGITS_EPS), "tiny": ("linf", DIGITS_EPS), "ldat": ("l2", 0.6)}
@@ -199,17 +200,26 @@ def bits(text):
 
 
 def test_misled_is_mcnemar_on_the_same_images():
-    """One-sided: of ten images on which they differ nine go the one way, binom(10, 1/2)."""
-    rival, right = bits("1" * 40 + "0" * 10), bits("1" * 31 + "0" * 9 + "1" + "0" * 9)
-    expected = (10 + 1) / 2**10
+    """One-sided: of eleven images on which they differ ten go the one way, binom(11, 1/2)."""
+    rival, right = bits("1" * 40 + "0" * 10), bits("1" * 30 + "0" * 10 + "1" + "0" * 9)
+    expected = (11 + 1) / 2**11
     assert mcnemar(right, rival) == pytest.approx(expected)
-    assert mcnemar(rival, right) == pytest.approx(1 - 1 / 2**10)
+    assert mcnemar(rival, right) == pytest.approx(1 - 1 / 2**11)
     # Of the lowest of five tools that were tried, five times as much.
     assert mcnemar(right, rival, tried=5) == pytest.approx(5 * expected)
     assert mcnemar(right, right) == 1 == mcnemar(rival, right, tried=3)
     nothing = torch.zeros(50, dtype=torch.bool)
     assert against("dlr", right, nothing, rival, "PGD")["misled"]
     assert not against("step_size", right, nothing, rival, "PGD", tried=5)["misled"]
+
+
+def test_misled_is_more_than_what_separates_losses_on_honest_networks():
+    """Of 1,000 images 40 or 60 go the one way, none the other: each is significant, one large."""
+    nothing, rival = bits("0" * 1000), bits("1" * 600 + "0" * 400)
+    for taken, sounds in ((40, False), (60, True)):
+        right = bits("0" * taken + "1" * (600 - taken) + "0" * 400)
+        found = against("margin", right, nothing, rival, "CE")
+        assert found["misled"] is sounds and found["numbers"]["p_value"] < 1e-9
 
 
 def test_overstated_counts_images_of_the_worst_case_that_a_tool_takes():
