@@ -299,10 +299,11 @@ class Round:
 
     def unsaved(self) -> None:
         """How long nothing was kept: what a kill now costs at most."""
-        written = [
-            path.stat().st_mtime
-            for path in compare_runs.files(self.root, compare_runs.COMPUTED).values()
-        ]
+        written = []
+        for path in compare_runs.files(self.root, compare_runs.COMPUTED).values():
+            # The run still goes on: a state is removed where its training ends.
+            with contextlib.suppress(FileNotFoundError):
+                written.append(path.stat().st_mtime)
         waited = time.time() - max([*written, self.began])
         self.counts.longest_unsaved = max(self.counts.longest_unsaved, waited)
 
