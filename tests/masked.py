@@ -89,6 +89,13 @@ class Halves(Wrapped):
         return self.model(x + ((2 * x).round() / 2 - x).detach())
 
 
+class Noisy(Wrapped):
+    """Pixels under noise: the gradient leads somewhere, each time elsewhere."""
+
+    def forward(self, x):
+        return self.model(x + 0.03 * torch.randn_like(x))
+
+
 class Shattered(Wrapped):
     """Ripples far below what is seen turn the gradient this way and that."""
 

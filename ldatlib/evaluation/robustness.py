@@ -219,7 +219,7 @@ def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) ->
     checks.append(
         {
             "name": "a budget of 0 gives the clean accuracy",
-            "passed": abs(still - int(clean.sum())) <= _draws(model) * len(y),
+            "passed": abs(still - int(clean.sum())) <= may_differ(model) * len(y),
             "value": still / len(y),
         }
     )
@@ -232,7 +232,7 @@ def _self_checks(model, x, y, clean, attacks, right, x_adv, batch_size, seed) ->
     return checks
 
 
-def _draws(model: nn.Module) -> float:
+def may_differ(model: nn.Module) -> float:
     """The share of the images on which two evaluations of the model may differ."""
     return 1 - RANDOM_AGREEMENT if isinstance(model, Averaged) else 0.0
 
@@ -257,13 +257,24 @@ def finite_logits(model: nn.Module, images: Tensor, key: str) -> dict:
     }
 
 
-def batch_agreement(model: nn.Module, images: Tensor, y: Tensor, right: Tensor, key: str) -> dict:
-    """Self-check: the same images in other batches and another order are judged alike."""
+def batch_agreement(
+    model: nn.Module,
+    images: Tensor,
+    y: Tensor,
+    right: Tensor,
+    key: str,
+    among: Tensor | None = None,
+) -> dict:
+    """Self-check: the same images in other batches and another order are judged alike.
+
+    ``among`` [N]: those that were looked at; ``right`` is False elsewhere.
+    """
     again = predict(model, images.flip(0), 37).flip(0) == y
-    agreement = float((again == right).float().mean())
+    again = again if among is None else again & among
+    agreement = float((again == right).double().mean())
     return {
         "name": f"{key}: other batches agree",
-        "passed": agreement >= min(BATCH_AGREEMENT, 1 - _draws(model)),
+        "passed": agreement >= min(BATCH_AGREEMENT, 1 - may_differ(model)),
         "value": agreement,
     }
 

@@ -7,6 +7,7 @@ import torch
 from helpers import Plane, images_around
 from masked import (
     Halves,
+    Noisy,
     Quantised,
     Shattered,
     Times,
@@ -20,6 +21,7 @@ from test_robustness import COUNT, EPS, LOGITS, SIDE, closed_form
 
 from ldatlib import UserError
 from ldatlib.evaluation.gate import entry as gate
+from ldatlib.evaluation.gate.wrappers import Averaged
 from ldatlib.evaluation.masking import ball, landscape
 from ldatlib.evaluation.masking.bench import Bench, Effort
 from ldatlib.evaluation.masking.examine import examine
@@ -145,6 +147,16 @@ def test_every_record_can_be_written_and_checks_itself(records):
         clean = record["clean_accuracy"]
         for bits in record["right"].values():
             assert share(from_bits(bits))["value"] <= clean["value"]
+
+
+def test_a_randomised_network_is_not_blamed_for_drawing_anew(networks, images):
+    """Nothing is masked, and no check asks that two draws agree."""
+    x, y = images
+    model = Averaged(Noisy(networks["honest"]), 16)
+    right = evaluate(model, x, y, [Attack("pgd", "linf", DIGITS_EPS, 20)]).right["linf_pgd"]
+    record = examine(model, x, y, right, eps=DIGITS_EPS, norm="linf", effort=Effort(5, 1, 50))
+    assert [check for check in record["self_checks"] if not check["passed"]] == []
+    assert not by_name(record)["rescaled"]["misled"]
 
 
 def test_an_attack_that_follows_the_scale_is_noticed(networks, images, monkeypatch):

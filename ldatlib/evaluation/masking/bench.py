@@ -12,7 +12,7 @@ from ldatlib.errors import UserError
 from ldatlib.evaluation import robustness
 from ldatlib.evaluation.ascent import inside, margins, random_start
 from ldatlib.evaluation.named_attacks import PACKAGE_NORMS, QUIET, Attack
-from ldatlib.evaluation.robustness import predict, run_attack
+from ldatlib.evaluation.robustness import may_differ, predict, run_attack
 from ldatlib.evaluation.search import RADII, search
 
 
@@ -145,10 +145,10 @@ class Bench:
         key = f"{self.norm} {name}"
         self.checks.append(robustness.inside_ball(self.x, x_adv, self.eps, self.norm, key))
         self.checks.append(robustness.finite_logits(self.model, x_adv, key))
-        again = rows & (predict(self.model, x_adv.flip(0), 37).flip(0) == self.y)
-        agreement = float((again == self.right[name]).float().mean())
-        check = {"name": f"{key}: other batches agree", "value": agreement}
-        self.checks.append(check | {"passed": agreement >= robustness.BATCH_AGREEMENT})
+        found = robustness.batch_agreement(
+            self.model, x_adv, self.y, self.right[name], key, among=rows
+        )
+        self.checks.append(found)
         return self.right[name]
 
     def _found(self, attack: Callable, model, eps: float, rows: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class Bench:
         self.checks.append(
             {
                 "name": f"{self.norm}: a budget of 0 gives the clean accuracy",
-                "passed": torch.equal(left, self.clean),
+                "passed": int((left != self.clean).sum()) <= may_differ(self.model) * len(left),
                 "value": float(left.float().mean()),
             }
         )
