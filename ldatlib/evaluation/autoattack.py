@@ -103,7 +103,7 @@ def standard(
         check_writable(state)
     with torch.random.fork_rng(), frozen(model):
         classes = _classes(model, x)
-        targets = min(_MOST_TARGETS, classes - 1)
+        targets = most_targets(classes)
         settings = {"eps": eps, "norm": norm, "batch_size": batch_size, "seed": seed}
         settings |= {"attacks": list(attacks), "targets": targets, "queries": 5000}
         settings |= {"eot": eot} if eot else {}
@@ -140,6 +140,11 @@ def standard(
         "gate": said(),
     }
     return Result(tensors["x_adv"].to(x.device), right.to(x.device), record)
+
+
+def most_targets(classes: int) -> int:
+    """Wrong classes that the targeted attacks aim at: nine, as in the package, or all."""
+    return min(_MOST_TARGETS, classes - 1)
 
 
 def _check(eps: float, norm: str, attacks: Sequence[str]) -> None:

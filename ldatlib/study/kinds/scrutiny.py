@@ -115,7 +115,8 @@ class AutoAttack(_WithSquare):
 
     def operations(self, ws, training):
         """As if no attack found anything."""
-        passes = cost.of_autoattack(autoattack.STANDARD, min(9, ws.dataset.num_classes - 1))
+        targets = autoattack.most_targets(ws.dataset.num_classes)
+        passes = cost.of_autoattack(autoattack.STANDARD, targets)
         images = images_of(ws) * len(ws.profile.autoattack_norms)
         return images * passes * operations.forward_of(ws, training)
 
