@@ -51,7 +51,10 @@ def of_masking(effort: Effort, classes: int, siblings: int = 0) -> int:
     searches = 1 + 5 * effort.restarts + (classes - 1) + len(ball.STEP_SIZES) + 10
     searches += siblings + 5
     searches += len(landscape.SCALES) + 2 * len(landscape.FAR_SCALES)
-    return 2 * effort.steps * searches + effort.queries + len(landscape.SURFACE) ** 2
+    # One look more at the start of every ball of a search from larger ones, and three at what each
+    # search has found.
+    looks = 2 * len(RADII) * (2 * effort.restarts + classes + 2) + 3 * searches
+    return 2 * effort.steps * searches + looks + effort.queries + len(landscape.SURFACE) ** 2
 
 
 def of_detector(score: Score, thresholds: int, classes: int, steps: int, restarts: int) -> int:

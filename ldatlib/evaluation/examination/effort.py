@@ -133,10 +133,12 @@ def plan(
     classes: int,
     eot: int | None = None,
     score: Score | None = None,
+    detector_images: int = 0,
 ) -> list[Planned]:
     """The parts in their order, and what each costs in forward passes, as if no image fell.
 
-    ``images`` that are right without an attack, [channels, height, width] ``shape`` each.
+    ``images`` that are right without an attack, [channels, height, width] ``shape`` each; as a
+    detector the model is attacked on ``detector_images``.
     """
     parts = []
     for norm, budget in eps.items():
@@ -157,5 +159,5 @@ def plan(
         if score is not None:
             steps, restarts = effort.detector_steps, effort.detector_restarts
             passes = cost.of_detector(score, 1, classes, steps, restarts)
-            parts.append(Planned(norm, "detector", images, passes))
+            parts.append(Planned(norm, "detector", detector_images, passes))
     return [replace(part, passes=part.passes * (eot or 1)) for part in parts]

@@ -36,13 +36,16 @@ NUMERICS = 1
 
 @dataclass(frozen=True)
 class Examined:
-    """The ``record``, ready for JSON, and by norm the images that were found [N, ...].
+    """The ``record``, ready for JSON, the images and classes as they were attacked, and by norm
+    the images that were found [N, ...].
 
     An image of ``x_adv`` is the clean one where attacks with columns of their own found nothing;
     what a test for masking found is in the record alone.
     """
 
     record: dict
+    x: Tensor
+    y: Tensor
     x_adv: dict[str, Tensor]
 
 
@@ -133,6 +136,7 @@ def examine(
         key = _key(model, x, y, settings, detector)
         partial = None if state is None else Partial(state, f"examination-{key}", deadline)
         size: dict[str, Any] = {"shape": shape, "classes": classes, "eot": eot, "score": score}
+        size["detector_images"] = len(detector.rows) if detector else 0
         planned = plan(tries, budgets, images=int(clean.sum()), **size)
         if on_plan:
             on_plan(said(), planned)
@@ -162,7 +166,7 @@ def examine(
         "ok": all(check["passed"] for check in checks),
     }
     record["doubts"] = verdict.doubts(record)
-    return Examined(record, x_adv)
+    return Examined(record, x, y, x_adv)
 
 
 def check_budgets(eps: object) -> dict[str, float]:

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ldatlib.evaluation.robustness import share, to_bits
 
-# What the gate says of a model that makes its robustness hard to believe.
-GATE_DOUBTS = ("probabilities", "randomised", "gradient", "input", "chance", "constant", "batch")
+# What the gate says of a model that makes its robustness hard to believe. Probabilities do not:
+# their logarithm is evaluated.
+GATE_DOUBTS = ("randomised", "gradient", "input", "chance", "constant", "batch")
 
 
 def of_norm(

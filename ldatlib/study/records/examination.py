@@ -114,6 +114,7 @@ class Examination(Part, frozen=True, kw_only=True):
     source: Annotated[str, about("the model: a file or module with its function, or a checkpoint")]
     data: Annotated[str, about("the images, in words")]
     class_names: Annotated[list[str], about("of the classes 0, 1, ...; empty: not known")]
+    command: Annotated[str | None, about("the command that repeats it; null: called from Python")]
     key: Annotated[str, about("ten hexadecimal digits: weights, images, settings")]
     images: Annotated[int, about("images that were examined", ge=1)]
     shape: Annotated[list[int], about("channels, height, width")]
