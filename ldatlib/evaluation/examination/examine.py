@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS, frozen
-from ldatlib.errors import UserError, check_count, check_deadline
+from ldatlib.errors import UserError, check_deadline
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.examination import parts, verdict
 from ldatlib.evaluation.examination.detector import Detector, detector_of
@@ -113,17 +113,16 @@ def examine(
         cannot be attacked on such images.
     """
     tries, budgets = effort_of(effort), check_budgets(eps)
-    check_count("seed", seed, 0)
     check_processes(processes, x.device)
     check_deadline(deadline)
     if state is not None:
         state = as_path(state, "state")
         check_writable(state / "partial")
     with torch.random.fork_rng(), frozen(model), full_precision(model):
-        draw_from(model, 0)
-        clean = predict(model, x, batch_size) == y
-        detector = detector_of(model, x, y, clean, score, accept, x_val, y_val, list(budgets))
-        shape, classes = tuple(x.shape[1:]), _classes(model, x)
+        clean, detector, classes, planned = _prepared(
+            *(model, x, y, tries, budgets),
+            *(score, accept, x_val, y_val, batch_size, eot),
+        )
         settings = {
             "eps": budgets,
             "effort": {"name": effort, **tries.as_dict()},
@@ -135,9 +134,6 @@ def examine(
         }
         key = _key(model, x, y, settings, detector)
         partial = None if state is None else Partial(state, f"examination-{key}", deadline)
-        size: dict[str, Any] = {"shape": shape, "classes": classes, "eot": eot, "score": score}
-        size["detector_images"] = len(detector.rows) if detector else 0
-        planned = plan(tries, budgets, images=int(clean.sum()), **size)
         if on_plan:
             on_plan(said(), planned)
         bench = parts.Bench(
@@ -151,7 +147,7 @@ def examine(
     record: dict[str, Any] = {
         "key": key,
         "images": len(x),
-        "shape": list(shape),
+        "shape": list(x.shape[1:]),
         "num_classes": classes,
         "fingerprint": _digest(x, y),
         "weights": _digest(*model.state_dict().values()) if model.state_dict() else None,
@@ -167,6 +163,55 @@ def examine(
     }
     record["doubts"] = verdict.doubts(record)
     return Examined(record, x, y, x_adv)
+
+
+@gated
+def survey(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: Mapping[str, float],
+    effort: str = "standard",
+    score: Score | None = None,
+    accept: float = 0.95,
+    x_val: Tensor | None = None,
+    y_val: Tensor | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    eot: int | None = None,
+) -> tuple[list[dict[str, str]], list[Planned]]:
+    """What ``examine`` would say before its first attack: the gate's findings, parts and cost.
+
+    Parameters and errors are those of ``examine``.
+    """
+    tries, budgets = effort_of(effort), check_budgets(eps)
+    with torch.random.fork_rng(), frozen(model), full_precision(model):
+        *_, planned = _prepared(
+            *(model, x, y, tries, budgets),
+            *(score, accept, x_val, y_val, batch_size, eot),
+        )
+    return said(), planned
+
+
+def _prepared(
+    model, x, y, tries, budgets, score, accept, x_val, y_val, batch_size, eot
+) -> tuple[Tensor, Detector | None, int, list[Planned]]:
+    """Which images are right without an attack, the detector, the classes, the plan."""
+    draw_from(model, 0)
+    clean = predict(model, x, batch_size) == y
+    detector = detector_of(model, x, y, clean, score, accept, x_val, y_val, list(budgets))
+    planned = plan(
+        tries,
+        budgets,
+        images=int(clean.sum()),
+        shape=tuple(x.shape[1:]),
+        classes=_classes(model, x),
+        eot=eot,
+        score=score,
+        detector_images=len(detector.rows) if detector else 0,
+    )
+    return clean, detector, _classes(model, x), planned
 
 
 def check_budgets(eps: object) -> dict[str, float]:

@@ -97,7 +97,7 @@ def examine(
         on_plan=announcer.plan if announcer else None,
         on_progress=announcer.done if announcer else None,
     )
-    if len(names) != found.record["num_classes"]:
+    if len(names) > found.record["num_classes"]:
         names = []  # of other classes: pictures call them by number
     known = {"source": source, "data": data, "command": command, "class_names": names}
     content = found.record | known | {"provenance": provenance(found.x.device)}
