@@ -1,12 +1,16 @@
 """``ldat examine`` from what is typed to the folder it leaves; what is wrong ends it before."""
 
 import json
+import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tiny import PROJECT
 from torchvision.utils import save_image
 
 from ldatlib import __main__ as command
@@ -80,6 +84,19 @@ def examine(*more, source="mine.py:make", data="images.npz", eps=("--eps-linf", 
     return command.main(arguments)
 
 
+def content(folder):
+    """The record but for what no two commands share."""
+    with open(f"{folder}/examination.json", encoding="utf-8") as stream:
+        found = json.load(stream)
+    for name in ("seconds", "command", "sha256"):
+        del found[name]
+    for norm in found["norms"].values():
+        del norm["masking"]["seconds"]
+        for turn in norm["turns"]:
+            del turn["seconds"]
+    return found
+
+
 def test_it_leaves_record_page_and_tables(tmp_path, capsys):
     assert examine("--eps-l2", "0.3", "--out", "out", "--reject", "posterior") == 0
     said = capsys.readouterr().out
@@ -116,17 +133,26 @@ def test_stopped_after_every_attack_it_ends_with_the_same_record(capsys):
         assert "the same command goes on from there" in capsys.readouterr().out
     assert status == 0 and stops >= 3
 
-    def content(folder):
-        text = open(f"{folder}/examination.json", encoding="utf-8").read()
-        found = json.loads(text)
-        for name in ("seconds", "command", "sha256"):
-            del found[name]
-        for norm in found["norms"].values():
-            del norm["masking"]["seconds"]
-            for turn in norm["turns"]:
-                del turn["seconds"]
-        return found
+    assert content("pieces") == content("whole")
 
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_record(tmp_path):
+    """Somebody pulls the plug, without a word to the process, a little later every time."""
+    start = [sys.executable, "-m", "ldatlib", "examine", "mine.py:make", "--data", "images.npz"]
+    start += ["--eps-linf", "8/255", "--eps-l2", "0.3", "--effort", "quick", "--images", "24"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    kept, killed = tmp_path / "pieces" / "partial", 0
+    for parts in (1, 3, 5):
+        process = subprocess.Popen([*start, "--out", "pieces"], env=environment)
+        while process.poll() is None and len(list(kept.glob("*.safetensors"))) < parts:
+            time.sleep(0.02)
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+    assert killed == 3
+    for folder in ("pieces", "whole"):
+        subprocess.run([*start, "--out", folder], env=environment, check=True)
     assert content("pieces") == content("whole")
 
 

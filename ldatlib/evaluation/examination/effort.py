@@ -112,12 +112,13 @@ def effort_of(name: object) -> Effort:
 
 @dataclass(frozen=True)
 class Planned:
-    """One part of an examination: ``images`` that it meets, each ``passes`` times, at most."""
+    """One part of an examination: ``attacks`` on ``images``, each of which costs ``passes``."""
 
     norm: str
     part: str
     images: int
     passes: int
+    attacks: int = 1
 
     @property
     def total(self) -> int:
@@ -142,17 +143,17 @@ def plan(
     """
     parts = []
     for norm, budget in eps.items():
-        named = sum(
-            cost.forward_equivalents(a, classes) for a in effort.attacks(norm, budget, classes)
-        )
+        table1 = effort.attacks(norm, budget, classes)
+        named = sum(cost.forward_equivalents(attack, classes) for attack in table1)
         search = cost.forward_equivalents(effort.search(norm, budget), classes)
         names = [
             name for name in effort.ensemble(norm, shape) if classes >= FEWEST_CLASSES.get(name, 2)
         ]
         ensemble = cost.of_autoattack(names, most_targets(classes))
-        parts += [Planned(norm, "attacks", images, named), Planned(norm, "search", images, search)]
+        parts.append(Planned(norm, "attacks", images, named, len(table1)))
+        parts.append(Planned(norm, "search", images, search))
         if names:
-            parts.append(Planned(norm, "autoattack", images, ensemble))
+            parts.append(Planned(norm, "autoattack", images, ensemble, len(names)))
         if has_room_for_square(shape, norm):
             tests = cost.of_masking(effort.masking, classes)
             parts.append(Planned(norm, "masking", min(images, effort.masking_images), tests))

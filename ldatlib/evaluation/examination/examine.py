@@ -8,6 +8,7 @@ lowest number known is the number.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,14 +270,17 @@ def _key(model, x, y, settings: dict, detector: Detector | None) -> str:
 
 
 def _teller(planned: list[Planned], on_progress: Callable[[Progress], None] | None) -> parts.Tell:
-    """Announces attacks; those of a part that is done count as all of its passes."""
-    going = list(planned)
+    """Announces attacks; all of a part's passes are to go until its last attack is done."""
+    going, told = list(planned), Counter[tuple[str, str]]()
 
     def tell(norm: str, part: str, name: str, left: int | None) -> None:
         while going and (going[0].norm, going[0].part) != (norm, part):
             going.pop(0)
+        told[norm, part] += 1
+        if going and told[norm, part] == going[0].attacks:
+            going.pop(0)
         if on_progress:
-            on_progress(Progress(norm, name, left, sum(part.total for part in going[1:])))
+            on_progress(Progress(norm, name, left, sum(part.total for part in going)))
 
     return tell
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ldatlib.data.images import Images, load_images
 from ldatlib.data.names import shown
-from ldatlib.errors import UserError
+from ldatlib.errors import OutOfTime, UserError
 from ldatlib.evaluation.detection import SCORES, Score
 from ldatlib.evaluation.examination.effort import effort_of
 from ldatlib.evaluation.examination.examine import survey
@@ -87,18 +87,23 @@ def run(request: Request, say: Say) -> int:
         with alone(folder / RECORD, "examining into"):
             if limit is not None:
                 limit = max(limit - (time.monotonic() - started), 1e-3)
-            found = examine(
-                *(model, x, y, eps),
-                **how,
-                processes=request.processes,
-                state=folder / PARTIAL,
-                time_limit=limit,
-                say=say,
-                class_names=images.class_names,
-                source=shown(request.source),
-                data=images.title,
-                command=request.command,
-            )
+            try:
+                found = examine(
+                    *(model, x, y, eps),
+                    **how,
+                    processes=request.processes,
+                    state=folder / PARTIAL,
+                    time_limit=limit,
+                    say=say,
+                    class_names=images.class_names,
+                    source=shown(request.source),
+                    data=images.title,
+                    command=request.command,
+                )
+            except OutOfTime as stop:
+                # In the words of the command, not of the file that keeps what is done.
+                reached = f"the time limit of {request.time_limit} was reached"
+                raise OutOfTime(f"{reached}; {folder / PARTIAL} keeps what is done") from stop
             found.save(folder)
             Partial(folder / PARTIAL, f"examination-{found.record.key}").clear()
             with suppress(OSError):

@@ -26,6 +26,9 @@ def curve(record: Examination) -> Figure:
             axis.plot(points.eps, points.robust_accuracy, "-o", ms=3, label="PGD", **look)
             axis.fill_between(points.eps, low, high, alpha=0.15, **look)
             axis.set_xscale("log")
+            # Doubled from one to the next: ticks of their own would stand on each other.
+            axis.set_xticks(list(points.eps), [f"{eps:.3g}" for eps in points.eps], fontsize=7)
+            axis.minorticks_off()
         else:
             say(axis, "the tests for masking were not run")
         share = norm.robust_accuracy

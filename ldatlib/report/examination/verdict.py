@@ -20,6 +20,14 @@ _TRY = {
     "gradients": "attack the logits before whatever saturates or rounds",
     "rescaled": "losses that do not depend on the scale of the logits",
 }
+SEARCH = "the search from larger balls"
+# Attacks that a test compares its own with.
+_OF_TESTS = {
+    "pgd": "PGD",
+    "restarts_scaled": "CE on rescaled logits",
+    "ce_scaled": "CE from larger balls",
+    "rim": "the margin in the ball itself",
+}
 _TRY_ELSE = "more steps and restarts (--effort thorough), or another loss"
 
 
@@ -37,21 +45,20 @@ def interval(share: Share) -> str:
 
 
 def attack_title(key: str) -> str:
-    """``linf_apgd-ce`` -> ``AutoAttack's APGD-CE``; of a test for masking its title."""
+    """``linf_pgd`` -> ``PGD``, ``linf_apgd-ce`` -> ``AutoAttack's APGD-CE``."""
     _, _, name = key.partition("_")
     if name in ENSEMBLE:
         return f"AutoAttack's {ENSEMBLE[name]}"
-    if name in METHODS:
-        return METHODS[name].title
-    return f"test for masking, {TESTS.get(name, name.replace('_', ' '))}"
+    return SEARCH if name == "margin" else METHODS[name].title
 
 
 def turn_title(family: str, key: str) -> str:
-    """As ``attack_title``, where the family tells Square of the tests from AutoAttack's."""
+    """The same; an attack of a test for masking is called by its test."""
     _, _, name = key.partition("_")
-    if family == "masking":
-        return f"test for masking, {TESTS.get(name, name.replace('_', ' '))}"
-    return attack_title(key)
+    if family != "masking":
+        return attack_title(key)
+    own = "other step sizes" if name.startswith("step_size") else _OF_TESTS.get(name)
+    return f"test for masking: {own or TESTS[name]}"
 
 
 def strongest(norm: ExaminedNorm) -> str:
@@ -106,6 +113,11 @@ def lines(record: Examination) -> list[str]:
             said.append(f"{budget(name, norm.eps)}: {of_detector(norm.detector)}")
     said.append(f"clean: {interval(record.clean_accuracy)} of {record.images} images right")
     said += [f"{entry.severity}: {entry.name}: {entry.text}" for entry in record.gate]
+    if record.class_names and len(record.class_names) != record.num_classes:
+        said.append(
+            f"note: the images are of {len(record.class_names)} classes, the model tells "
+            f"{record.num_classes} apart: are they numbered alike?"
+        )
     if not record.ok:
         failed = [check.name for check in record.self_checks if not check.passed]
         said.append(f"SELF-CHECK FAILED, do not use the numbers: {'; '.join(failed)}")

@@ -68,7 +68,10 @@ def test_what_is_said_before_it_starts_and_while_it_runs(examined):
     assert total.startswith(f"at most {found.record.passes:,} forward")
     # All of the plan is said before the first attack is done.
     assert lines.index(total) < next(i for i, line in enumerate(lines) if "PGD: " in line)
-    assert re.fullmatch(r"L-inf PGD: \d+ left; at most about \d+ s to go", lines[9])
+    # Once a part is done its speed is known; at the very end there is nothing to go.
+    assert re.fullmatch(r"L-inf PGD: \d+ left", lines[9])
+    assert re.fullmatch(r"L-inf APGD-DLR: \d+ left; at most about \d+ s to go", lines[10])
+    assert lines[-1] == "L2 attack on the detector posterior"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,17 @@ def test_what_is_said_before_it_starts_and_while_it_runs(examined):
 )
 def test_budgets_as_the_field_writes_them(norm, eps, said):
     assert verdict.budget(norm, eps) == said
+
+
+def test_classes_that_the_images_lack_are_named(examined):
+    record = msgspec.structs.replace(examined[0].record, class_names=["a", "b"])
+    assert any("are they numbered alike" in line for line in verdict.lines(record))
+    assert not any("numbered alike" in line for line in verdict.lines(examined[0].record))
+
+
+def test_in_a_notebook_it_shows_itself(examined):
+    shown = examined[0]._repr_html_()
+    assert shown.startswith('<div class="verdict') and "<script" not in shown
 
 
 def test_a_doubt_names_what_to_try(examined):
@@ -161,3 +175,20 @@ def test_bad_input(given, said, monkeypatch):
     x, y = mostly_right(net, 12)
     with pytest.raises(UserError, match=said):
         ldatlib.examine(net, x, y, {"linf": 0.05}, **given)
+
+
+@pytest.mark.slow
+def test_the_page_in_a_real_browser_asks_for_nothing(page, examined, tmp_path):
+    """What it looks like is for people; here no request leaves it, and every picture is drawn."""
+    folder = examined[0].save(tmp_path / "out")
+    requests, complaints = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    address = (folder / "examination.html").as_uri()
+    page.goto(address)
+    assert "at most" in page.locator(".verdict p").first.inner_text()
+    widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == 3 and min(widths) > 100
+    assert not complaints
+    assert [url for url in requests if not url.startswith("data:")] == [address]
+    assert page.title() == "Examination of <b>model</b>.py:make & more"
