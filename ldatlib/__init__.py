@@ -28,6 +28,7 @@ _PUBLIC = {
     "evaluate": "evaluation.robustness",
     "table1_attacks": "evaluation.named_attacks",
     "wilson_interval": "evaluation.robustness",
+    "examine": "report.examination.run",
     "Profile": "study.settings",
     "load_profile": "study.profiles",
     "open_run": "study.run",

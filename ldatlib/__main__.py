@@ -3,6 +3,7 @@
     ldat train --profile cifar10 --training ldat --out runs/gpu --time-limit 9m
     ldat evaluate --profile cifar10 --training ldat --kinds whitebox,autoattack --out runs/gpu
     ldat clean --profile demo
+    ldat examine mine.py:make_model --data cifar10 --eps-linf 8/255 --dry-run
 
 They need torch, torchvision, scikit-learn, pandas, safetensors, msgspec, filelock, joblib and
 tqdm; ``evaluate`` foolbox and pyautoattack, too. The output folder is one of the runner's:
@@ -10,9 +11,11 @@ tqdm; ``evaluate`` foolbox and pyautoattack, too. The output folder is one of th
 """
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from importlib import metadata
 
 from ldatlib.errors import UserError, exit_status
@@ -131,6 +134,40 @@ def clean(options: argparse.Namespace) -> int:
     return 0
 
 
+def examine(options: argparse.Namespace) -> int:
+    """Examine any model: what is left under every attack, and whether to believe it."""
+    from ldatlib.execution import use_device
+    from ldatlib.report.examination.command import Request, run
+
+    if options.device:
+        use_device(options.device)
+    given = {f.name: getattr(options, f.name) for f in fields(Request) if f.name != "command"}
+    return run(Request(**given, command=shlex.join(["ldat", *options.argv])), _say)
+
+
+def _examined(sub: argparse.ArgumentParser) -> None:
+    """The options of ``examine``; defaults are those of ``Request``."""
+    add = sub.add_argument
+    add("source", metavar="SOURCE", help="FILE.py:FUNCTION, MODULE:FUNCTION, or NAME.safetensors")
+    add("--data", required=True, help="digits, cifar10, cifar100, a folder, or FILE.npz")
+    add("--eps-linf", metavar="EPS", help="L-inf budget in pixel units, such as 8/255")
+    add("--eps-l2", metavar="EPS", help="L2 budget in pixel units, such as 0.5")
+    add("--images", type=int, default=1000, metavar="N", help="at most so many (default: 1000)")
+    add("--effort", default="standard", help="quick, standard (default) or thorough")
+    add("--reject", metavar="SCORE", help="posterior, log_likelihood, or FILE.py:FUNCTION")
+    add("--accept", type=float, default=0.95, help="clean share it accepts (default: 0.95)")
+    add("--eot", type=int, metavar="N", help="passes that a randomised model is averaged over")
+    add("--out", metavar="DIR", help="output folder (default: runs/examine-SOURCE)")
+    add("--time-limit", metavar="TIME", help="stop in good order, such as 9m; go on next time")
+    add("--dry-run", action="store_true", help="say what would be computed and stop")
+    add("--processes", type=int, default=1, metavar="N", help="on the CPU (default: 1)")
+    add("--batch-size", type=int, default=128, metavar="N", help="images a batch (default: 128)")
+    add("--seed", type=int, default=0, help="of the attacks (default: 0)")
+    add("--data-root", metavar="DIR", help="where CIFAR's archive lies or is put")
+    add("--image-size", type=int, metavar="N", help="side of a folder's pictures")
+    add("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line of ``ldat``."""
     top = argparse.ArgumentParser(prog="ldat", description=__doc__.splitlines()[0])
@@ -194,6 +231,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --remove: also what other overrides, seeds or switches made",
     )
+
+    about = examine.__doc__.splitlines()[0]
+    sub = commands.add_parser("examine", help=about, description=about)
+    sub.set_defaults(work=examine)
+    _examined(sub)
     return top
 
 
@@ -207,6 +249,7 @@ def _version() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; its exit status: 0, 1 for bad input, 3 where a time limit came first."""
     options = parser().parse_args(argv)
+    options.argv = sys.argv[1:] if argv is None else argv
     return exit_status(lambda: options.work(options))
 
 

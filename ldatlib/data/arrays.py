@@ -28,7 +28,7 @@ def labelled_arrays(
     """
     images = [_images(x_train, "x_train"), _images(x_test, "x_test")]
     labels = [
-        _labels(y, what, len(x), f"x_{what[2:]}")
+        labels_of(y, what, len(x), f"x_{what[2:]}")
         for y, what, x in zip((y_train, y_test), ("y_train", "y_test"), images, strict=True)
     ]
     shapes = [list(x.shape[1:]) for x in images]
@@ -54,6 +54,15 @@ def _tensor(values: Any, what: str) -> Tensor:
 
 def _images(values: Any, what: str) -> Tensor:
     """[N, channels, H, W] uint8."""
+    x = images_of(values, what)
+    return x if x.dtype == torch.uint8 else x.mul(255).round().byte()
+
+
+def images_of(values: Any, what: str) -> Tensor:
+    """[N, channels, H, W] as they are: uint8, or float32 in [0,1].
+
+    What is taken, and what raises ``UserError``: see ``Dataset.from_arrays``.
+    """
     x = _tensor(values, what)
     if x.ndim == 0 or x.numel() == 0:
         raise UserError(f"{what} has no images")
@@ -74,7 +83,7 @@ def _images(values: Any, what: str) -> Tensor:
     if not (low >= 0 and high <= 1):
         hint = "; divide by 255" if 0 <= low and 1 < high <= 255 else ""
         raise UserError(f"{what}: floats must lie in [0,1], not from {low:g} to {high:g}{hint}")
-    return x.float().mul(255).round().byte().contiguous()
+    return x.float().contiguous()
 
 
 def _channels_first(x: Tensor, what: str) -> Tensor:
@@ -91,8 +100,8 @@ def _channels_first(x: Tensor, what: str) -> Tensor:
     return x if first else x.permute(0, 3, 1, 2)
 
 
-def _labels(values: Any, what: str, count: int, images: str) -> Tensor:
-    """[N] int64, at least 0."""
+def labels_of(values: Any, what: str, count: int, images: str) -> Tensor:
+    """[N] int64, at least 0: ``count`` of them, as many as there are ``images``."""
     y = _tensor(values, what)
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise UserError(f"{what} must be whole numbers from 0, not {_dtype(y)}")

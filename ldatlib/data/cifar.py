@@ -58,7 +58,8 @@ def _fetch(source: Any, official: str, root: Path) -> None:
         reason = str(error)
     raise MissingDataError(
         f"{official} could not be had: {reason}. Without a network: get {source.url} elsewhere and "
-        f"put it, unchanged, at {archive}; or name the folder that has it with --set data_root=PATH"
+        f"put it, unchanged, at {archive}; or name the folder that has it with --set "
+        "data_root=PATH (ldat examine: --data-root PATH)"
     )
 
 

@@ -37,6 +37,28 @@ def list_pictures(root: Path) -> dict[str, Classes]:
     seen = _Seen()
     listing = {split: _list_split(root / split, seen) for split in ("train", "test")}
     _compare(listing["train"], listing["test"], root)
+    _say_seen(root, seen)
+    return listing
+
+
+def list_test_pictures(root: Path) -> Classes:
+    """The pictures of each class in ``test`` alone, for a network that is trained already.
+
+    Where there is a ``train``, too, it must have the same classes: those of the training decide
+    which class has which number. Raises ``UserError`` as ``list_pictures``.
+    """
+    if (root / "train").is_dir():
+        return list_pictures(root)["test"]
+    seen = _Seen()
+    classes = _list_split(root / "test", seen)
+    if len(classes) < 2:
+        only = next(iter(classes))
+        raise UserError(f"{shown(root / 'test')} has one class, {only!r}; at least 2 needed")
+    _say_seen(root, seen)
+    return classes
+
+
+def _say_seen(root: Path, seen: "_Seen") -> None:
     if seen.passed_over:
         say(f"passed over in {shown(root)}: {_summary(seen.passed_over)}")
     if seen.alike:
@@ -46,7 +68,6 @@ def list_pictures(root: Path) -> dict[str, Classes]:
             f"{shown(root)}: {pair} differ only in case or in how accents are encoded{more}; "
             "all are read here, but some systems keep only one of them"
         )
-    return listing
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """NumPy archives of images and labels. Nothing in them is unpickled."""
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from ldatlib.errors import UserError, one_line
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("class_names", "flip")
+# Of an archive with test images alone.
+TEST_ARRAYS = ("x", "y")
 # Bytes unpacked from which their number is compared with that of the packed ones.
 _LARGE, _BEST_PACKED = 2**28, 100
 
@@ -24,7 +27,7 @@ def load_npz(path: Path, sizes: Sizes, title: str | None) -> Dataset:
     ``class_names`` (texts) and ``flip`` (one truth value) may be in it, too; all are those of
     ``Dataset.from_arrays``. It is titled as the file unless said.
     """
-    values = _read(path)
+    values = _read(path, ARRAYS)
     try:
         dataset = Dataset.from_arrays(
             **values,
@@ -38,13 +41,25 @@ def load_npz(path: Path, sizes: Sizes, title: str | None) -> Dataset:
     return replace(dataset, name="npz")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_test_arrays(path: Path) -> dict[str, Any]:
+    """``x``, ``y`` and, where it has them, ``class_names`` of an archive; nothing else is checked.
+
+    Of an archive with training images, too, those of the test.
+    """
+    values = _read(path, ARRAYS, TEST_ARRAYS)
+    names = {"x": "x_test", "y": "y_test"} if "x_test" in values else {"x": "x", "y": "y"}
+    found = {short: values[name] for short, name in names.items()}
+    return found | {name: values[name] for name in ("class_names",) if name in values}
+
+
+def _read(path: Path, *several: Sequence[str]) -> dict[str, Any]:
+    """The arrays of an archive that has those of one of ``several`` lists."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-            _check_names(names, path)
+            _check_names(names, path, several)
             _check_unpacked(archive.infolist(), path)
         with np.load(path, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in names}
@@ -62,14 +77,16 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_names(names: list[str], path: Path) -> None:
-    missing = [name for name in ARRAYS if name not in names]
-    unknown = [name for name in names if name not in (*ARRAYS, *OPTIONAL)]
+def _check_names(names: list[str], path: Path, several: Sequence[Sequence[str]]) -> None:
+    # Of a list that none of its arrays is there of, nothing is said.
+    arrays = next((a for a in several if set(a) & set(names)), several[-1])
+    missing = [name for name in arrays if name not in names]
+    unknown = [name for name in names if name not in (*arrays, *OPTIONAL)]
     if missing or unknown:
         said = f"lacks {missing[0]}" if missing else f"holds an unknown {unknown[0][:80]!r}"
+        known = " or ".join(", ".join(each) for each in several)
         raise UserError(
-            f"{path} {said}; an .npz archive has {', '.join(ARRAYS)}, and may have "
-            f"{' and '.join(OPTIONAL)}"
+            f"{path} {said}; an .npz archive has {known}, and may have {' and '.join(OPTIONAL)}"
         )
 
 

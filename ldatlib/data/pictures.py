@@ -81,7 +81,8 @@ def _decode(splits: dict[str, list[_Picture]], image_size: int | None) -> dict[s
     with warnings.catch_warnings():
         # Pillow itself refuses twice as many.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        grey, size = _inspect(splits["train"] + splits["test"], image_size)
+        every = [picture for pictures in splits.values() for picture in pictures]
+        grey, size = _inspect(every, image_size)
         return {split: _read(pictures, grey, size) for split, pictures in splits.items()}
 
 

@@ -10,7 +10,6 @@ The figures are those of the package run directly, image by image, for the same 
 and order.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -26,7 +25,9 @@ from torch import Tensor, nn
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated, said
+from ldatlib.evaluation.gate.wrappers import draw_from
 from ldatlib.evaluation.named_attacks import PACKAGE_NORMS, check_square
+from ldatlib.evaluation.partial import identity
 from ldatlib.evaluation.robustness import predict, share, to_bits
 from ldatlib.evaluation.side_by_side import check_processes, spread
 from ldatlib.files import as_path, check_writable, load_tensors, save_tensors
@@ -102,21 +103,23 @@ def standard(
         check_writable(state)
     with torch.random.fork_rng(), frozen(model):
         classes = _classes(model, x)
-        targets = min(_MOST_TARGETS, classes - 1)
+        targets = most_targets(classes)
         settings = {"eps": eps, "norm": norm, "batch_size": batch_size, "seed": seed}
         settings |= {"attacks": list(attacks), "targets": targets, "queries": 5000}
         settings |= {"eot": eot} if eot else {}
-        identity = _identity(model, x, y)
         skipped = {
             name: f"its loss needs {FEWEST_CLASSES[name]} classes, there are {classes}"
             for name in attacks
             if classes < FEWEST_CLASSES.get(name, 2)
         }
-        tensors, header = _begin(model, x, y, batch_size, state, settings | {"of": identity})
+        tensors, header = _begin(
+            model, x, y, batch_size, state, settings | {"of": identity(model, x, y)}
+        )
         for name in attacks:
             if name in header["done"] or name in skipped:
                 continue
             started = time.perf_counter()
+            draw_from(model, STANDARD.index(name))
             warned = _run(model, x, y, name, tensors, settings, processes)
             seconds = round(time.perf_counter() - started, 3)
             done = {"right": to_bits(tensors["right"]), "seconds": seconds, "warnings": warned}
@@ -139,6 +142,11 @@ def standard(
     return Result(tensors["x_adv"].to(x.device), right.to(x.device), record)
 
 
+def most_targets(classes: int) -> int:
+    """Wrong classes that the targeted attacks aim at: nine, as in the package, or all."""
+    return min(_MOST_TARGETS, classes - 1)
+
+
 def _check(eps: float, norm: str, attacks: Sequence[str]) -> None:
     if norm not in NORMS:
         raise UserError(f"unknown norm {norm!r}; known: {', '.join(NORMS)}")
@@ -154,16 +162,6 @@ def _check(eps: float, norm: str, attacks: Sequence[str]) -> None:
 def _classes(model: nn.Module, x: Tensor) -> int:
     with torch.no_grad():
         return model(x[:1]).shape[1]
-
-
-def _identity(model: nn.Module, x: Tensor, y: Tensor) -> str:
-    """Tells evaluations apart: ten digits of a hash of weights, images and labels."""
-    digest = hashlib.sha256()
-    for tensor in (*model.state_dict().values(), x, y):
-        # As bytes: numpy has no bfloat16.
-        plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(plain.numpy().tobytes())
-    return digest.hexdigest()[:10]
 
 
 def _begin(model, x, y, batch_size, state, settings) -> tuple[dict[str, Tensor], dict]:

@@ -1,6 +1,17 @@
-"""What attacks cost, in forward passes of one image."""
+"""What attacks cost, in forward passes of one image that never falls.
 
+An input gradient counts as one more pass.
+"""
+
+from collections.abc import Sequence
+
+from ldatlib.evaluation.adaptive import number_of_searches
+from ldatlib.evaluation.detection import Score
+from ldatlib.evaluation.masking import ball, landscape
+from ldatlib.evaluation.masking.bench import Effort
 from ldatlib.evaluation.named_attacks import Attack
+from ldatlib.evaluation.rejection import FRACTIONS
+from ldatlib.evaluation.search import RADII
 
 # Forward passes a step, an input gradient counted as one more; those not named take two. FAB and
 # DeepFool ask for a gradient a class, C&W searches nine times for its constant.
@@ -22,3 +33,36 @@ def forward_equivalents(attack: Attack, classes: int) -> int:
     else:
         a_step = _PER_STEP.get(attack.method, 2)
     return a_step * min(attack.steps, _MOST_STEPS.get(attack.method, attack.steps))
+
+
+# Of AutoAttack's four: passes, and passes for each target. FAB asks for two gradients of single
+# logits a step.
+_ENSEMBLE = {"apgd-ce": (200, 0), "apgd-t": (0, 200), "fab-t": (0, 300), "square": (5000, 0)}
+
+
+def of_autoattack(attacks: Sequence[str], targets: int) -> int:
+    """These attacks of AutoAttack's standard ensemble, at so many wrong classes."""
+    return sum(_ENSEMBLE[name][0] + _ENSEMBLE[name][1] * targets for name in attacks)
+
+
+def of_masking(effort: Effort, classes: int, siblings: int = 0) -> int:
+    """All tests for gradient masking, with so many networks that images are carried over from."""
+    # CE and DLR by APGD; the margin, the cross-entropy and the margin in the ball alone.
+    searches = 1 + 5 * effort.restarts + (classes - 1) + len(ball.STEP_SIZES) + 10
+    searches += siblings + 5
+    searches += len(landscape.SCALES) + 2 * len(landscape.FAR_SCALES)
+    # One look more at the start of every ball of a search from larger ones, and three at what each
+    # search has found.
+    looks = 2 * len(RADII) * (2 * effort.restarts + classes + 2) + 3 * searches
+    return 2 * effort.steps * searches + looks + effort.queries + len(landscape.SURFACE) ** 2
+
+
+def of_detector(score: Score, thresholds: int, classes: int, steps: int, restarts: int) -> int:
+    """All attacks on a score with a gradient, at so many thresholds.
+
+    Beside the thresholds the highest score, and the lowest of each fraction of the budget, in
+    three and four searches.
+    """
+    searches = 3 + 4 * len(FRACTIONS)
+    searches += thresholds * number_of_searches(score, classes, restarts)
+    return 2 * (steps + len(RADII)) * searches

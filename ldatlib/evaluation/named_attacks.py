@@ -197,9 +197,14 @@ def _fab(model, x, y, spec, seed):
     return attack.perturb(x, y)
 
 
+def has_room_for_square(shape: tuple[int, ...], norm: str) -> bool:
+    """Whether images of this shape [channels, height, width] are large enough for Square."""
+    return norm != "l2" or shape[1] >= _SQUARE_SIDE
+
+
 def check_square(x: Tensor, norm: str) -> None:
     """Raises ``UserError`` where the package's Square has no room for its squares under L2."""
-    if norm == "l2" and x.shape[2] < _SQUARE_SIDE:
+    if not has_room_for_square(tuple(x.shape[1:]), norm):
         raise UserError(
             f"Square under l2 needs images of at least {_SQUARE_SIDE} rows, not {x.shape[2]}; "
             "leave it out"

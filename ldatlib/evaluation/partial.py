@@ -1,13 +1,25 @@
 """What an evaluation has done so far: an interrupted one goes on, attack by attack."""
 
+import hashlib
 import time
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ldatlib.errors import OutOfTime, UserError
 from ldatlib.evaluation.gate import entry as gate
 from ldatlib.files import load_tensors, save_tensors
+
+
+def identity(model: nn.Module, x: Tensor, y: Tensor) -> str:
+    """Tells evaluations apart: ten digits of a hash of weights, images and labels."""
+    digest = hashlib.sha256()
+    for tensor in (*model.state_dict().values(), x, y):
+        # As bytes: numpy has no bfloat16.
+        plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(plain.numpy().tobytes())
+    return digest.hexdigest()[:10]
 
 
 class Partial:
@@ -24,12 +36,13 @@ class Partial:
         """The same for a part of the evaluation, whose attacks may have the names of another's."""
         return Partial(self.folder, f"{self.stem}.{part}", self.deadline)
 
-    def _path(self, name: str) -> Path:
+    def path(self, name: str) -> Path:
+        """The file of a finished attack, or the state of one that keeps its own."""
         return self.folder / f"{self.stem}.{name}.safetensors"
 
     def find(self, name: str) -> tuple[dict[str, Tensor], dict] | None:
         """What was kept under this name: tensors and the header, or None. A cut file is None."""
-        path = self._path(name)
+        path = self.path(name)
         if not path.is_file():
             return None
         try:
@@ -48,7 +61,11 @@ class Partial:
     def keep(self, name: str, tensors: dict[str, Tensor], header: dict) -> None:
         """Keep a finished attack; raises ``OutOfTime`` where the time is up."""
         said = gate.heard_so_far()
-        save_tensors(self._path(name), tensors, {"kind": "partial", "gate": said, **header})
+        save_tensors(self.path(name), tensors, {"kind": "partial", "gate": said, **header})
+        self.check_time(name)
+
+    def check_time(self, name: str) -> None:
+        """Raises ``OutOfTime`` where the time is up after the attack ``name``, which is kept."""
         if self.deadline is not None and time.time() >= self.deadline:
             raise OutOfTime(f"{self.stem} stopped after {name}")
 

@@ -155,6 +155,7 @@ def reject(
     eps: float,
     norm: str,
     given: Sequence[Tensor] = (),
+    accept: Sequence[float] = (0.95, 0.99),
     num_steps: int = 40,
     restarts: int = 1,
     queries: int = 1000,
@@ -172,11 +173,12 @@ def reject(
         [n], greater where it is surer. Without a gradient it is attacked by Square: the record
         says so (``differentiable``).
     given : what ordinary attacks have found in the same ball, each like ``x``.
+    accept : shares of the right validation images, in (0, 1), each with a threshold of its own.
 
     Returns
     -------
-    ``differentiable``, ``scale``, ``thresholds`` (accepting 95% and 99% of the right validation
-    images), ``missed`` at each, ``auc`` (clean right images against wrong ones of the highest
+    ``differentiable``, ``scale``, ``thresholds`` (``accept_95`` and ``accept_99`` unless said
+    otherwise), ``missed`` at each, ``auc`` (clean right images against wrong ones of the highest
     score; None without any), ``curve``, a dictionary a point, and ``gate``, what was said before.
 
     Raises
@@ -189,11 +191,12 @@ def reject(
     x_val, y_val = checked.x, checked.y
     scale = scale_of(model, x_val, y_val, score)
     val = judge(model, x_val, y_val, score)
-    cuts = {f"accept_{a}": detection.freeze_threshold(*val, a / 100) for a in (95, 99)}
+    cuts = {f"accept_{100 * a:g}": detection.freeze_threshold(*val, a) for a in accept}
     attack: dict[str, Any] = {"eps": eps, "norm": norm, "scale": scale, "num_steps": num_steps}
     attack |= {"given": given}
     attack |= {"restarts": restarts, "queries": queries, "batch_size": batch_size, "seed": seed}
     found = attack_detector(model, x, y, score=score, thresholds=list(cuts.values()), **attack)
+    acceptances = sorted({*ACCEPTANCES, *accept})
     clean, highest = judge(model, x, y, score), judge(model, found.highest, y, score)
     lowest = {f: judge(model, images, y, score) for f, images in found.lowest.items()}
     missed = {}
@@ -206,7 +209,7 @@ def reject(
         "thresholds": cuts,
         "missed": missed,
         "auc": detection.roc(clean[0][clean[1]], highest[0][clean[1] & ~highest[1]])["auc"],
-        "curve": [asdict(point) for point in curve(val, clean, highest, lowest)],
+        "curve": [asdict(point) for point in curve(val, clean, highest, lowest, acceptances)],
         "gate": said(),
     }
 

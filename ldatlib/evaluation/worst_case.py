@@ -9,7 +9,7 @@ most that of the last iterates.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,9 @@ from ldatlib.attacks import frozen, project, random_in_ball, unit_direction
 from ldatlib.errors import UserError
 from ldatlib.evaluation.cost import forward_equivalents
 from ldatlib.evaluation.gate.entry import gated, said
+from ldatlib.evaluation.gate.wrappers import draw_from
 from ldatlib.evaluation.named_attacks import Attack
+from ldatlib.evaluation.partial import Partial
 from ldatlib.evaluation.robustness import (
     batch_agreement,
     check_attacks,
@@ -60,6 +62,8 @@ def worst_case(
     processes: int = 1,
     eot: int | None = None,
     search: bool = True,
+    on_attack: Callable[[str, int], None] | None = None,
+    partial: Partial | None = None,
 ) -> WorstCase:
     """Images right under every one of the attacks of one ball, and under a search for the rest.
 
@@ -73,6 +77,9 @@ def worst_case(
     eot : passes over which a randomised model, refused otherwise, is averaged.
     search : whether the search from larger balls (``Attack("margin", ...)``) takes the last turn,
         where it is not among the attacks.
+    on_attack : called after every turn with the attack's key and the number of images still right.
+    partial : keeps what every turn has left, and finds it again, so that an evaluation that was
+        interrupted goes on.
 
     Returns
     -------
@@ -101,8 +108,14 @@ def worst_case(
             attacks.append(Attack("margin", norm, eps, SEARCH_STEPS))
         attacks.sort(key=lambda a: (a.searches, forward_equivalents(a, classes)))
         right, x_adv, turns = clean.clone(), x.clone(), []
-        for attack in attacks:
+        for number, attack in enumerate(attacks):
+            name = f"{number}-{attack.key}"
+            if known := _kept(partial, name, x, clean):
+                right, x_adv, turn = known
+                turns.append(turn)
+                continue
             started = time.perf_counter()
+            draw_from(model, number)
             rows = right.nonzero().squeeze(1)
             # Every process gets images from all over the data set.
             parts = [p for p in (rows[i::processes] for i in range(processes)) if len(p)]
@@ -124,6 +137,11 @@ def worst_case(
                     **(bookkeeping(by, attack.restarts) if attack.searches else {}),
                 }
             )
+            if on_attack:
+                on_attack(attack.key, int(right.sum()))
+            if partial:
+                partial.keep(name, {"right": right, "x_adv": x_adv}, {"turn": turns[-1]})
+        draw_from(model, len(attacks))
         key = f"{norm} worst case"
         checks = [
             inside_ball(x, x_adv, eps, norm, key),
@@ -144,6 +162,18 @@ def worst_case(
         "gate": said(),
     }
     return WorstCase(right, x_adv, record)
+
+
+def _kept(partial: Partial | None, name: str, x: Tensor, clean: Tensor) -> tuple | None:
+    """What a turn has left: ``right``, ``x_adv`` and its entry; None where nothing fits."""
+    tensors, header = (partial and partial.find(name)) or ({}, {})
+    right, x_adv, turn = tensors.get("right"), tensors.get("x_adv"), header.get("turn")
+    if right is None or x_adv is None or not isinstance(turn, dict):
+        return None
+    fits = (right.shape, right.dtype) == (clean.shape, clean.dtype)
+    if not fits or (x_adv.shape, x_adv.dtype) != (x.shape, x.dtype):
+        return None
+    return right.to(x.device), x_adv.to(x.device), turn
 
 
 def _start(x: Tensor, attack: Attack, seed: int) -> Tensor:

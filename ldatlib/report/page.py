@@ -28,7 +28,12 @@ def picture(path: Path, title: str) -> str:
     """
     with Image.open(path, formats=["PNG"]) as image:
         said = in_html(str(image.info.get(DESCRIPTION) or title))
-    data = base64.b64encode(path.read_bytes()).decode()
+    return inlined(path.read_bytes(), said)
+
+
+def inlined(content: bytes, said: str) -> str:
+    """A PNG's bytes; ``said``, already HTML, is what they show."""
+    data = base64.b64encode(content).decode()
     return (
         f'<figure {_PLAIN} style="margin:0 0 2em">'
         f'<img alt="{said}" src="data:image/png;base64,{data}" style="max-width:100%">'

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,10 +25,6 @@ from ldatlib.study.records import content
 
 pytestmark = pytest.mark.slow
 
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 CELL = """\
 from pathlib import Path
 from ldatlib.report.widgets import threshold_explorer
@@ -37,29 +32,6 @@ from ldatlib.study.records import read
 
 path = Path("record.json")
 threshold_explorer({"ldat": read(path)}, path, threshold=0.5)"""
-
-
-def missing(reason):
-    if os.environ.get("LDAT_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"LDAT_REQUIRE_BROWSER=1, but {reason}")
-    pytest.skip(reason)
-
-
-@pytest.fixture
-def page():
-    chromium = shutil.which("chromium")
-    if not chromium:
-        missing("no chromium on the PATH (apt install chromium)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("the Python package playwright is not installed (extra: test)")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
 
 
 @pytest.fixture

@@ -43,6 +43,10 @@ def as_module(model) -> nn.Module:
     return FromFunction(model)
 
 
+# More forward passes than an attack takes: the streams of two attacks do not meet.
+_CALLS = 10**6
+
+
 class FromFunction(nn.Module):
     """A function from images to logits; the modules that it speaks of are the module's own."""
 
@@ -186,6 +190,16 @@ class Averaged(nn.Module):
             random.seed(stream)
             passes = [self.model(x).log_softmax(1) for _ in range(self.passes)]
         return torch.stack(passes).logsumexp(0) - math.log(self.passes)
+
+
+def draw_from(model: nn.Module, place: int) -> None:
+    """Let a mean over random passes go on from this place of its stream; others have none.
+
+    Called before every attack, so that what one draws does not depend on whether those before it
+    were run or found again.
+    """
+    if isinstance(model, Averaged):
+        model.calls = place * _CALLS
 
 
 def switched_on(model: nn.Module) -> list[nn.Module]:

@@ -95,9 +95,9 @@ def gallery(
     for row, (title, cells) in zip(axes, rows, strict=True):
         for index, cell in enumerate(cells):
             left, middle, right = row[3 * index : 3 * index + 3]
-            _picture(left, cell.x)
-            _picture(middle, (cell.x_adv - cell.x) * magnify / 2 + 0.5)
-            _picture(right, cell.x_adv)
+            show(left, cell.x)
+            show(middle, (cell.x_adv - cell.x) * magnify / 2 + 0.5)
+            show(right, cell.x_adv)
             fooled = cell.predicted != cell.label
             name = f"{names[cell.predicted]} {cell.confidence:.0%}"
             right.set_title(name, fontsize=7, color="tab:red" if fooled else "tab:green", pad=2)
@@ -112,7 +112,8 @@ def gallery(
     return finished(figure, shows, class_names)
 
 
-def _picture(axis: Axes, image: Tensor) -> None:
+def show(axis: Axes, image: Tensor) -> None:
+    """An image [C, H, W] in [0,1], without an axis; what is outside is cut."""
     pixels = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
     cmap = "gray" if pixels.shape[2] == 1 else None
     axis.imshow(pixels.squeeze(), cmap=cmap, vmin=0, vmax=1, interpolation="nearest")

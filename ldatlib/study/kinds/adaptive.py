@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from ldatlib.evaluation import adaptive, detection, robustness
+from ldatlib.evaluation import adaptive, cost, detection, robustness
 from ldatlib.evaluation.joint import scale_of
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.partial import Partial
 from ldatlib.evaluation.rejection import FRACTIONS, attack_detector
 from ldatlib.evaluation.robustness import from_bits, share
-from ldatlib.evaluation.search import RADII, bookkeeping
+from ldatlib.evaluation.search import bookkeeping
 from ldatlib.files import load_tensors, save_tensors
 from ldatlib.study.kinds import operations, scrutiny
 from ldatlib.study.kinds.base import Kind
@@ -98,18 +98,15 @@ class Adaptive(Kind):
     def operations(self, ws, training):
         """As if every image stood at every threshold."""
         p = ws.profile
-        # Thresholds of each score; beside them the highest score and the lowest of each fraction,
-        # in three and four searches.
+        # Thresholds of each score.
         thresholds = {"posterior": 3}
         if training.config.network.head == "gmm":
             thresholds["log_likelihood"] = 2
         classes, restarts = ws.dataset.num_classes, p.adaptive_restarts
-        searches = sum(
-            3 + 4 * len(FRACTIONS) + number * adaptive.number_of_searches(score, classes, restarts)
+        passes = p.steps * (2 + 2 + 2 + classes) + sum(
+            cost.of_detector(score, number, classes, p.adaptive_steps, restarts)
             for score, number in thresholds.items()
         )
-        half = p.steps * (2 + 2 + 2 + classes)
-        passes = 2 * (p.adaptive_steps + len(RADII)) * searches + half
         images = scrutiny.images_of(ws) * len(p.scrutiny_norms)
         return images * passes * operations.forward_of(ws, training)
 

@@ -7,8 +7,7 @@ worst case of the others.
 import torch
 
 from ldatlib.errors import OutOfTime
-from ldatlib.evaluation import autoattack, robustness
-from ldatlib.evaluation.masking import ball, landscape
+from ldatlib.evaluation import autoattack, cost, robustness
 from ldatlib.evaluation.masking.bench import Effort
 from ldatlib.evaluation.masking.examine import examine
 from ldatlib.evaluation.masking.verdicts import below
@@ -115,9 +114,9 @@ class AutoAttack(_WithSquare):
         }
 
     def operations(self, ws, training):
-        """As if no attack found anything; FAB asks for two gradients of single logits a step."""
-        targets = min(9, ws.dataset.num_classes - 1)
-        passes = 100 * 2 + targets * 100 * 2 + targets * 100 * 3 + 5000
+        """As if no attack found anything."""
+        targets = autoattack.most_targets(ws.dataset.num_classes)
+        passes = cost.of_autoattack(autoattack.STANDARD, targets)
         images = images_of(ws) * len(ws.profile.autoattack_norms)
         return images * passes * operations.forward_of(ws, training)
 
@@ -204,13 +203,9 @@ class Masking(_WithSquare):
         }
 
     def operations(self, ws, training):
-        p, classes = ws.profile, ws.dataset.num_classes
-        # CE and DLR by APGD; the margin, the cross-entropy and the margin in the ball alone.
-        searches = 1 + 5 * p.masking_restarts + (classes - 1) + len(ball.STEP_SIZES) + 10
-        searches += len(siblings(ws, training)) + 5
-        searches += len(landscape.SCALES) + 2 * len(landscape.FAR_SCALES)
-        passes = 2 * p.steps * searches + p.masking_queries + len(landscape.SURFACE) ** 2
-        images = images_of(ws) * len(p.scrutiny_norms)
+        attackers = len(siblings(ws, training))
+        passes = cost.of_masking(_effort(ws.profile), ws.dataset.num_classes, attackers)
+        images = images_of(ws) * len(ws.profile.scrutiny_norms)
         return images * passes * operations.forward_of(ws, training)
 
     def needs(self, ws, training):

@@ -1,0 +1,113 @@
+"""Test images alone, for a network that somebody has trained: by name, from a folder, an archive.
+
+Which images: all, or a random sample of them, always the same; in the order of their source.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ldatlib.data.arrays import images_of, labels_of
+from ldatlib.data.cifar import CIFAR
+from ldatlib.data.dataset import to_float
+from ldatlib.data.listing import list_test_pictures
+from ldatlib.data.load import load_dataset
+from ldatlib.data.names import check_line, shown
+from ldatlib.data.npz import read_test_arrays
+from ldatlib.data.pictures import read_pictures
+from ldatlib.data.splits import shuffled
+from ldatlib.errors import UserError, check_count
+from ldatlib.files import as_path
+
+NAMED = ("digits", *CIFAR)
+
+
+@dataclass(frozen=True)
+class Images:
+    """``x`` [N, channels, H, W] float32 in [0,1], ``y`` [N] int64; names are empty if not known."""
+
+    title: str
+    class_names: tuple[str, ...]
+    x: Tensor
+    y: Tensor
+
+
+def load_images(
+    data: str | Path,
+    *,
+    limit: int | None = None,
+    root: str | Path | None = None,
+    image_size: int | None = None,
+) -> Images:
+    """Test images and their classes.
+
+    Parameters
+    ----------
+    data : ``"digits"``, ``"cifar10"``, ``"cifar100"``; a folder with ``test/CLASS/*``, whose
+        classes are numbered in alphabetical order; or an archive ``.npz`` with ``x`` (uint8, or
+        floats in [0,1]; [N, H, W], [N, H, W, channels] or [N, channels, H, W], told by the shape)
+        and ``y``, which may have ``class_names``.
+    limit : at most so many images.
+    root : where CIFAR's archive lies or is put.
+    image_size : side of the squares that a folder's pictures are made to, as of ``load_dataset``.
+
+    Raises
+    ------
+    UserError : nothing of that name, a shape that can be read in two ways, other types or ranges,
+        no images, fewer than two classes; ``MissingDataError`` where CIFAR could not be had.
+    """
+    if limit is not None:
+        check_count("images", limit)
+    name = data if isinstance(data, str) else ""
+    if root is not None and name not in CIFAR:
+        raise UserError(f"only {' and '.join(CIFAR)} lie in a folder of downloads; drop it")
+    if name in NAMED:
+        if image_size is not None:
+            raise UserError(f"{name} has images of one size; drop image_size")
+        found = load_dataset(name, root=root)
+        x, y = found.split("test", limit)
+        return Images(found.title, found.class_names, x, y)
+    path = as_path(data, "data")
+    if path.is_dir():
+        return _of_folder(path, limit, image_size)
+    if image_size is not None:
+        raise UserError("image_size is for a folder of pictures; drop it")
+    if path.suffix == ".npz":
+        return _of_archive(path, limit)
+    raise UserError(
+        f"no data {shown(str(data))!r}: known are {', '.join(NAMED)}, a folder with test/CLASS/*, "
+        "and an .npz archive with x and y"
+    )
+
+
+def _of_folder(root: Path, limit: int | None, image_size: int | None) -> Images:
+    if image_size is not None:
+        check_count("image_size", image_size, 8)
+    classes = list_test_pictures(root)
+    files = [(path, label) for label, name in enumerate(classes) for path in classes[name]]
+    chosen = [files[row] for row in _sample(len(files), limit).tolist()]
+    pixels = read_pictures({"test": [path for path, _ in chosen]}, root, image_size, None)
+    y = torch.tensor([label for _, label in chosen])
+    return Images(shown(root.resolve().name), tuple(classes), to_float(pixels["test"]), y)
+
+
+def _of_archive(path: Path, limit: int | None) -> Images:
+    values = read_test_arrays(path)
+    try:
+        x = images_of(values["x"], "x")
+        y = labels_of(values["y"], "y", len(x), "x")
+        names = tuple(values.get("class_names", ()))
+        for name in names:
+            check_line("name of a class", name)
+    except UserError as error:
+        raise UserError(f"{shown(path)}: {error}") from error
+    rows = _sample(len(x), limit)
+    x, y = x[rows], y[rows]
+    return Images(shown(path.stem), names, to_float(x) if x.dtype == torch.uint8 else x, y)
+
+
+def _sample(count: int, limit: int | None) -> Tensor:
+    """Rows in their order: arrays and folders may lie class by class."""
+    return shuffled(count)[:limit].sort().values

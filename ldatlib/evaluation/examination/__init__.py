@@ -1,0 +1,1 @@
+"""Any model under everything that is here; ``examine.examine`` makes the record."""

@@ -1,0 +1,110 @@
+"""A model that may refuse: on which images its threshold is frozen, and on which it is attacked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ldatlib.errors import UserError
+from ldatlib.evaluation.detection import Score, own_score
+from ldatlib.evaluation.gate.entry import check
+from ldatlib.evaluation.joint import check_score, differentiable
+from ldatlib.evaluation.named_attacks import check_square
+from ldatlib.evaluation.robustness import predict
+
+_LOOKED_AT = 32
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A score, and the share of clean images to accept.
+
+    ``x_val``, ``y_val`` freeze the threshold; ``rows`` [n] of the test images are attacked.
+    """
+
+    score: Score
+    accept: float
+    x_val: Tensor
+    y_val: Tensor
+    rows: Tensor
+    given: bool
+
+    @property
+    def name(self) -> str:
+        """The score's name: one of ours, or that of the function."""
+        if isinstance(self.score, str):
+            return self.score
+        return str(getattr(self.score, "__qualname__", type(self.score).__name__))
+
+    def settings(self) -> dict:
+        """For JSON."""
+        return {
+            "score": self.name,
+            "accept": self.accept,
+            "frozen_on": len(self.y_val),
+            "images_given": self.given,
+        }
+
+    def seen(self, model: nn.Module) -> list[Tensor]:
+        """What tells this detector from others: its images, and its scores of some of them."""
+        few = self.x_val[:_LOOKED_AT]
+        values = [own_score(model, few, self.score)] if callable(self.score) else []
+        return [self.x_val, self.y_val, *values]
+
+
+def detector_of(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    clean: Tensor,
+    score: Score | None,
+    accept: float,
+    x_val: Tensor | None,
+    y_val: Tensor | None,
+    norms: Iterable[str],
+) -> Detector | None:
+    """The detector, None where there is no score; everything that it needs is tried before.
+
+    ``clean`` [N]: the test images that are right. Without ``x_val`` every second test image freezes
+    the threshold, and the others are attacked.
+
+    Raises
+    ------
+    UserError : as ``joint.check_score`` and ``detection.own_score``; a share out of range; nothing
+        to freeze on; a score without a gradient where Square has no room.
+    """
+    if (x_val is None) != (y_val is None):
+        raise UserError("x_val and y_val go together: pass both, or neither")
+    if score is None:
+        if x_val is not None:
+            raise UserError("x_val freezes the threshold of a score: pass score, too")
+        return None
+    check_score(model, score)
+    number = isinstance(accept, int | float) and not isinstance(accept, bool)
+    if not number or not 0 < accept < 1:
+        raise UserError(
+            f"accept is the share of clean images to accept, such as 0.95, not {accept!r}"
+        )
+    if x_val is not None:
+        checked = check(model, x_val, y_val)
+        assert checked.y is not None  # there are labels
+        x_val, y_val, rows = checked.x, checked.y, torch.arange(len(x), device=x.device)
+        right = predict(model, x_val) == y_val
+    else:
+        if len(x) < 2:
+            raise UserError("a threshold is frozen on half of the images; one image has no half")
+        rows = torch.arange(1, len(x), 2, device=x.device)
+        x_val, y_val, right = x[0::2], y[0::2], clean[0::2]
+    if not right.any():
+        raise UserError(
+            f"none of the {len(y_val)} images that would freeze the threshold is right; pass "
+            "others as x_val and y_val"
+        )
+    if callable(score):
+        with torch.no_grad():
+            own_score(model, x_val[:_LOOKED_AT], score)
+        if not differentiable(model, x, score):
+            for norm in norms:
+                check_square(x, norm)
+    return Detector(score, float(accept), x_val, y_val, rows, len(rows) == len(x))

@@ -1,0 +1,166 @@
+"""``ldat examine``: from what was typed to a folder with the examination in it."""
+
+import re
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ldatlib.data.images import Images, load_images
+from ldatlib.data.names import shown
+from ldatlib.errors import OutOfTime, UserError
+from ldatlib.evaluation.detection import SCORES, Score
+from ldatlib.evaluation.examination.effort import effort_of
+from ldatlib.evaluation.examination.examine import survey
+from ldatlib.evaluation.gate.findings import EvaluationWarning
+from ldatlib.evaluation.partial import Partial
+from ldatlib.execution import default_device
+from ldatlib.files import alone, as_path, check_writable, home
+from ldatlib.report.examination.announce import Say, plan_lines
+from ldatlib.report.examination.run import examine
+from ldatlib.study.records.examination import read_examination
+from ldatlib.study.settings import parse_duration, parse_value
+from ldatlib.study.sources import attribute_of, model_of
+
+PAGE, RECORD, PARTIAL = "examination.html", "examination.json", "partial"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed; texts are parsed here. ``command`` is the whole of it, to repeat it."""
+
+    source: str
+    data: str
+    eps_linf: str | None = None
+    eps_l2: str | None = None
+    images: int = 1000
+    effort: str = "standard"
+    reject: str | None = None
+    accept: float = 0.95
+    eot: int | None = None
+    out: str | None = None
+    time_limit: str | None = None
+    dry_run: bool = False
+    processes: int = 1
+    batch_size: int = 128
+    seed: int = 0
+    data_root: str | None = None
+    image_size: int | None = None
+    command: str | None = None
+
+
+def run(request: Request, say: Say) -> int:
+    """Examine what the request names; leaves record, page and tables. The exit status.
+
+    Raises ``UserError`` for whatever is wrong with it, before the first attack.
+    """
+    eps = _budgets(request)
+    effort_of(request.effort)
+    # From the start, as of every other command: loading counts.
+    limit = None if request.time_limit is None else parse_duration(request.time_limit)
+    started, folder = time.monotonic(), _folder(request)
+    if not request.dry_run:
+        _check_folder(folder, request)
+    model: Any = model_of(request.source)
+    score = _score(request.reject)
+    images = load_images(
+        request.data,
+        limit=request.images,
+        root=request.data_root,
+        image_size=request.image_size,
+    )
+    say(f"{len(images.y)} images of {images.title}, {_size(images)}")
+    device = default_device()
+    x, y = images.x.to(device), images.y.to(device)
+    how: dict[str, Any] = {"effort": request.effort, "score": score, "accept": request.accept}
+    how |= {"eot": request.eot, "batch_size": request.batch_size, "seed": request.seed}
+    with warnings.catch_warnings():
+        # They are said line by line before the first attack, and stand in the verdict.
+        warnings.simplefilter("ignore", EvaluationWarning)
+        if request.dry_run:
+            for line in plan_lines(*survey(model, x, y, eps=eps, **how)):
+                say(line)
+            return 0
+        with alone(folder / RECORD, "examining into"):
+            if limit is not None:
+                limit = max(limit - (time.monotonic() - started), 1e-3)
+            try:
+                found = examine(
+                    *(model, x, y, eps),
+                    **how,
+                    processes=request.processes,
+                    state=folder / PARTIAL,
+                    time_limit=limit,
+                    say=say,
+                    class_names=images.class_names,
+                    source=shown(request.source),
+                    data=images.title,
+                    command=request.command,
+                )
+            except OutOfTime as stop:
+                # In the words of the command, not of the file that keeps what is done.
+                reached = f"the time limit of {request.time_limit} was reached"
+                raise OutOfTime(f"{reached}; {folder / PARTIAL} keeps what is done") from stop
+            found.save(folder)
+            Partial(folder / PARTIAL, f"examination-{found.record.key}").clear()
+            with suppress(OSError):
+                (folder / PARTIAL).rmdir()
+    say(f"\n{found.verdict}\n\nthe page: {folder / PAGE}")
+    return 0
+
+
+def _budgets(request: Request) -> dict[str, float]:
+    given = {"linf": request.eps_linf, "l2": request.eps_l2}
+    eps = {norm: value for norm, value in given.items() if value is not None}
+    if not eps:
+        raise UserError("name a budget, in pixel units: --eps-linf 8/255, --eps-l2 0.5, or both")
+    found = {}
+    for norm, text in eps.items():
+        value = parse_value(f"eps_{norm}", text)
+        assert isinstance(value, float)
+        found[norm] = value
+    return found
+
+
+def _folder(request: Request) -> Path:
+    if request.out is not None:
+        return as_path(request.out, "--out")
+    name = re.sub(r"[^\w.-]+", "-", Path(request.source).name).strip("-.") or "model"
+    return home() / "runs" / f"examine-{name}"
+
+
+def _check_folder(folder: Path, request: Request) -> None:
+    """Nothing of another model is replaced, and there is room to write."""
+    check_writable(folder / RECORD)
+    if not (folder / RECORD).is_file():
+        return
+    try:
+        other = read_examination(folder / RECORD)
+    except UserError:
+        return  # broken, or of another version: replaced
+    if other.source != shown(request.source):
+        raise UserError(
+            f"{folder} holds the examination of {other.source}; choose another folder with --out"
+        )
+
+
+def _score(text: str | None) -> Score | None:
+    """``posterior``, ``log_likelihood``, or a function by its text."""
+    if text is None or text in SCORES:
+        return text
+    if ":" not in text:
+        known = ", ".join(SCORES)
+        raise UserError(f"unknown score {text!r}; known: {known}, or FILE.py:FUNCTION")
+    found = attribute_of(text)
+    if not callable(found):
+        raise UserError(f"{shown(text)} is no function of model and images")
+    score: Callable = found
+    return score
+
+
+def _size(images: Images) -> str:
+    channels, height, width = images.x.shape[1:]
+    return f"{channels} x {height} x {width} pixels"

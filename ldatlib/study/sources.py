@@ -1,0 +1,147 @@
+"""Somebody's model by one text: a function that returns it, or a checkpoint of ours.
+
+Files that are unpickled when they are read are refused: whoever trusts one loads it in a function.
+"""
+
+import hashlib
+import importlib
+import re
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ldatlib.data.names import shown
+from ldatlib.errors import UserError, one_line
+from ldatlib.execution import default_device
+from ldatlib.files import exists, path_of
+from ldatlib.training.checkpoint import load_model
+
+# Endings of files that are unpickled, or run, when they are read.
+_PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".pt2", ".torchscript", ".jit")
+_KNOWN = (
+    "FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION (a function that returns the model), or a "
+    "checkpoint of ours, NAME.safetensors"
+)
+
+
+def model_of(source: str) -> Callable:
+    """The model that a text names, a module on the chosen device (``execution.default_device``).
+
+    ``FILE.py:NAME`` and ``PACKAGE.MODULE:NAME``: a function that is called without arguments and
+    returns the model, or a module itself; a file sees its own folder, a module the current one.
+    ``NAME.safetensors``: a checkpoint of ours.
+
+    Raises
+    ------
+    UserError : a file that is unpickled when it is read, a name that is not there, a function that
+        fails or returns nothing that can be called.
+    """
+    text = source.strip()
+    if text.lower().endswith(_PICKLED):
+        raise UserError(
+            f"{shown(text)} is not read: such files may run code when they are; write a function "
+            "that loads it and returns the module, and name it FILE.py:FUNCTION"
+        )
+    if text.endswith(".safetensors"):
+        path = path_of(text)
+        if not exists(path):
+            raise UserError(f"there is no checkpoint {shown(path)}")
+        return load_model(path).to(default_device())
+    found = attribute_of(text)
+    if not isinstance(found, nn.Module):
+        found = _called(found, text)
+    return found.to(default_device()) if isinstance(found, nn.Module) else found
+
+
+def attribute_of(source: str) -> Any:
+    """What ``FILE.py:NAME`` or ``PACKAGE.MODULE:NAME`` stands for; raises as ``model_of``."""
+    place, colon, name = source.rpartition(":")
+    if not colon or not place or not name.isidentifier():
+        raise UserError(f"{shown(source)!r} names no model; known: {_KNOWN}")
+    if place.endswith(".py"):
+        module = _from_file(path_of(place))
+    elif re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", place):
+        module = _imported(place)
+    else:
+        raise UserError(f"{shown(source)!r} names no model; known: {_KNOWN}")
+    if not hasattr(module, name):
+        public = [
+            key
+            for key, value in vars(module).items()
+            if callable(value)
+            and not key.startswith("_")
+            and getattr(value, "__module__", None) == module.__name__
+        ]
+        there = f"; it has {', '.join(public[:8])}" if public else ""
+        raise UserError(f"{shown(place)} has no {name}{there}")
+    return getattr(module, name)
+
+
+def _from_file(path: Path) -> types.ModuleType:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {shown(path)}: {error.strerror}") from error
+    # A name of its own: it hides no library, and none hides it.
+    name = f"ldat_source_{hashlib.sha256(content).hexdigest()[:12]}"
+    module = types.ModuleType(name)
+    module.__file__ = str(path.resolve())
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        exec(compile(content, str(path), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UserError(f"{shown(path)} does not load: {_reason(error)}") from error
+    _carry(module)
+    return module
+
+
+def _carry(module: types.ModuleType) -> None:
+    """Processes that share an evaluation get the module's own classes, which they cannot import."""
+    try:
+        from joblib.externals import cloudpickle  # its own, before joblib 1.6
+    except ImportError:
+        import cloudpickle
+
+    cloudpickle.register_pickle_by_value(module)
+
+
+def _imported(name: str) -> types.ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"the module {name} does not load: {_reason(error)}") from error
+
+
+def _called(function: Any, source: str) -> Callable:
+    if not callable(function):
+        kind = type(function).__name__
+        raise UserError(f"{shown(source)} is a {kind}, no function that returns the model")
+    try:
+        found = function()
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"{shown(source)} is called without arguments to get the model, and fails: "
+            f"{_reason(error)}"
+        ) from error
+    if not callable(found):
+        kind = type(found).__name__
+        raise UserError(
+            f"{shown(source)} returns a {kind}, no model: return a module or a function from "
+            "images to logits"
+        )
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -1,0 +1,118 @@
+"""A model by one text: functions of files and modules, checkpoints of ours, and no pickles."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from ldatlib import UserError
+from ldatlib.evaluation.side_by_side import spread
+from ldatlib.files import save_tensors
+from ldatlib.study.sources import attribute_of, model_of
+
+MINE = """
+import helper_of_mine
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, helper_of_mine.CLASSES)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+
+def make():
+    return Net()
+
+def fails():
+    raise RuntimeError("no weights\\nhere")
+
+def needs(path):
+    return Net()
+
+def stops():
+    raise SystemExit(3)
+
+def nothing():
+    return None
+
+ready, number = Net(), 3
+
+def score(model, images):
+    return model(images).amax(1)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "helper_of_mine.py").write_text("CLASSES = 4\n")
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    yield path
+    sys.modules.pop("helper_of_mine", None)
+
+
+def test_a_function_of_a_file_which_sees_its_folder(mine):
+    model = model_of(f"{mine}:make")
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 4)
+    assert isinstance(model_of(f"{mine}:ready"), nn.Module)
+    assert attribute_of(f"{mine}:score")(model, torch.zeros(2, 1, 8, 8)).shape == (2,)
+
+
+def test_other_processes_get_a_model_of_a_file(mine):
+    images, model = torch.rand(4, 1, 8, 8), model_of(f"{mine}:make")
+    parts = [(images[:2], model), (images[2:], model)]
+    both = spread(lambda x, net: net(x).detach(), parts, processes=2)
+    assert torch.allclose(torch.cat(both), model(images), atol=1e-6)
+
+
+def test_a_function_of_a_module():
+    assert isinstance(model_of("torch.nn:Identity"), nn.Module)
+
+
+def test_a_checkpoint_that_is_not_ours(tmp_path):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(UserError, match="no checkpoint"):
+        model_of(str(path))
+    save_tensors(path, {"x": torch.zeros(1)}, {"kind": "other"})
+    with pytest.raises(UserError, match="holds other, not a model"):
+        model_of(str(path))
+
+
+@pytest.mark.parametrize("ending", ["pt", "pth", "pt2", "ckpt", "pkl", "PTH"])
+def test_what_runs_code_when_it_is_read_is_refused_unread(tmp_path, ending):
+    with pytest.raises(UserError, match=r"write a function that loads it .*FILE\.py:FUNCTION"):
+        model_of(str(tmp_path / f"weights.{ending}"))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{}", "names no model; known: FILE.py:FUNCTION"),
+        ("{}:", "names no model"),
+        ("{}:not a name", "names no model"),
+        ("{}:absent", "has no absent; it has Net, make"),
+        ("{}:fails", "fails: RuntimeError: no weights here"),
+        ("{}:needs", "called without arguments.*TypeError"),
+        ("{}:stops", "fails: SystemExit"),
+        ("{}:nothing", "returns a NoneType, no model"),
+        ("{}:number", "is a int, no function"),
+        ("/nowhere/at_all.py:make", "cannot read /nowhere/at_all.py"),
+        ("no.such.module:make", "the module no.such.module does not load: ModuleNotFoundError"),
+        ("resnet18", "names no model"),
+    ],
+)
+def test_what_is_no_model(mine, source, said):
+    with pytest.raises(UserError, match=said) as error:
+        model_of(source.format(mine))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_does_not_load(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "broken.py").write_text("def make(:\n")
+    with pytest.raises(UserError, match="broken.py does not load: SyntaxError"):
+        model_of(f"{tmp_path / 'broken.py'}:make")
