@@ -17,6 +17,7 @@ from ldatlib.evaluation.autoattack import STANDARD
 from ldatlib.evaluation.examination import effort as efforts
 from ldatlib.evaluation.examination.effort import EFFORTS, Effort, plan
 from ldatlib.evaluation.examination.examine import examine
+from ldatlib.evaluation.examination.verdict import doubts
 from ldatlib.evaluation.masking.bench import Effort as MaskingEffort
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.evaluation.worst_case import worst_case
@@ -335,3 +336,16 @@ def test_the_record_has_the_shape_that_is_written(net, images):
     known |= {"provenance": provenance("cpu")}
     full = with_seconds(record) | known | {"settings": settings}
     assert msgspec.to_builtins(msgspec.convert(full, Examination))["key"] == record["key"]
+
+
+def test_what_speaks_against_pgd_alone_is_no_doubt():
+    """The number rests on every attack: a loss that beats PGD in one of them is no news."""
+    tests = [
+        {"test": "larger_balls", "verdict": "alarm", "overstated": False},
+        {"test": "margin", "verdict": "alarm", "overstated": True},
+        {"test": "square", "verdict": "alarm", "overstated": False},
+        {"test": "dlr", "verdict": "no alarm", "overstated": False},
+    ]
+    norm = {"converged": True, "masking": {"tests": tests}}
+    record = {"gate": [], "norms": {"l2": norm}, "self_checks": []}
+    assert doubts(record) == ["l2: masking margin", "l2: masking square"]

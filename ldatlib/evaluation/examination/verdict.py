@@ -7,6 +7,9 @@ from torch import Tensor
 
 from ldatlib.evaluation.robustness import share, to_bits
 
+# A loss, a start or a step size that does better than PGD speaks against PGD alone, which is not
+# what the number rests on.
+_OF_PGD = ("dlr", "margin", "larger_balls", "step_size")
 # What the gate says of a model that makes its robustness hard to believe. Probabilities do not:
 # their logarithm is evaluated.
 GATE_DOUBTS = ("randomised", "gradient", "input", "chance", "constant", "batch")
@@ -53,14 +56,25 @@ def _not_converged(turns: Sequence[Mapping[str, Any]]) -> list[str]:
     return reasons + [f"{names[f]} took {number} after the search" for f, number in later.items()]
 
 
+def of_pgd(test: str, overstated: bool) -> bool:
+    """Whether the alarm of a test for masking says no more than that PGD alone is misled."""
+    return test in _OF_PGD and not overstated
+
+
 def doubts(record: Mapping[str, Any]) -> list[str]:
     """Names of what speaks against the numbers of a whole examination, each once.
 
-    ``gate: NAME``, ``NORM: not converged``, ``NORM: masking NAME``, ``self-check: NAME``.
+    ``gate: NAME``, ``NORM: not converged``, ``NORM: masking NAME``, ``self-check: NAME``. Tests for
+    masking that say no more than that PGD alone is misled are left out.
     """
     found = [f"gate: {said['name']}" for said in record["gate"] if said["name"] in GATE_DOUBTS]
     for norm, of in record["norms"].items():
         found += [] if of["converged"] else [f"{norm}: not converged"]
-        found += [f"{norm}: masking {alarm}" for alarm in of["alarms"]]
+        tests = of["masking"]["tests"] if of["masking"] else []
+        found += [
+            f"{norm}: masking {test['test']}"
+            for test in tests
+            if test["verdict"] == "alarm" and not of_pgd(test["test"], test["overstated"])
+        ]
     found += [f"self-check: {c['name']}" for c in record["self_checks"] if not c["passed"]]
     return list(dict.fromkeys(found))

@@ -1,6 +1,7 @@
 """The verdict of an examination in sentences."""
 
 from ldatlib.evaluation.autoattack import TITLES as ENSEMBLE
+from ldatlib.evaluation.examination.verdict import of_pgd
 from ldatlib.evaluation.masking.verdicts import TITLES as TESTS
 from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report.words import NORMS
@@ -73,7 +74,11 @@ def masking(norm: ExaminedNorm) -> str:
         return f"not tested ({norm.no_masking})"
     if not norm.tests:
         return "not tested (no image is right)"
-    sound = ", ".join(TESTS[alarm] for alarm in norm.alarms)
+    tests = [test for test in norm.masking.tests if test.verdict == "alarm"]
+    sound = ", ".join(
+        f"{test.title} (of PGD alone)" if of_pgd(test.test, test.overstated) else test.title
+        for test in tests
+    )
     return sound or f"none of {norm.tests}"
 
 
