@@ -363,6 +363,21 @@ def test_the_perturbation_grows_with_robustness():
     assert seen(up, [0.5] * 8).holds is None
 
 
+def test_the_perturbation_that_counts_is_that_of_right_images():
+    """The mean falls here, because fewer images are right; around those that are it grows."""
+    lines = [
+        {
+            "epoch": i,
+            "attack_norm": 1 - 0.1 * i,
+            "attack_norm_right": 1 + 0.1 * i,
+            "val_robust_accuracy": 0.1 * i,
+        }
+        for i in range(8)
+    ]
+    found = training.growing_perturbation(of(ALL, logs=Records(TITLES, {"ldat": lines})))
+    assert found.holds is True and "around right images 1.00 in epoch 0" in found.text
+
+
 def test_apgd_above_pgd_is_asked_for_its_loss():
     def seen(pgd, apgd, same_loss):
         found = of(ALL)

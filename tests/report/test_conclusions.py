@@ -48,7 +48,18 @@ def test_algorithm_1_stands_beside_its_radius(tmp_path):
     logs = {"natural": [{}, {}], "standard": lines, "ldat": lines}
     plain, own = conclusions.perturbations(trainings, logs)
     assert plain == "PGD-AT: mean length 0.50 in the first epoch, 9.00 in the last."
-    assert "400% of the projection radius; projection and pixel range take 75% of it." in own
+    assert "projection radius 2.25; projection and pixel range take 75% of the mean." in own
+
+
+def test_algorithm_1_is_told_of_right_and_wrong_images_apart(tmp_path):
+    run = open_run("demo", out=tmp_path)
+    line = {"attack_norm": 0.75, "perturbation_norm": 0.6, "attacked_right": 0.6}
+    line |= {"attack_norm_right": 1.18, "projected_right": 0.2}
+    line |= {"attack_norm_wrong": 0.11, "projected_wrong": 0.0}
+    (said,) = conclusions.perturbations(run.trainings(("ldat",)), {"ldat": [line, line]})
+    assert "1.18 around the 60% right before the attack (20% of them beyond the radius)" in said
+    assert "0.11 around the 40% wrong before the attack (0% of them beyond the radius)" in said
+    assert "take 20% of the mean" in said
 
 
 def test_centroids_that_fell_onto_each_other_are_named():
