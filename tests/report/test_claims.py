@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import torch
 from helpers import detection_record, record, whitebox
@@ -262,6 +263,25 @@ def test_features_are_compared_image_by_image():
     # Means of another run's records say nothing about chance.
     better, closer = seen((0.5, 0.6), (0.1, 0.2), samples=False)
     assert better.holds is None and closer.holds is None and "means alone" in better.text
+
+
+def test_told_apart_is_compared_with_trades_on_the_same_images():
+    def seen(ldat, trades):
+        found = {}
+        for name, hits in (("ldat", ldat), ("trades", trades)):
+            found[name] = msgspec.structs.replace(featured(0.1, 0.2), probe_hits=hits)
+        return features.same_distribution(of(ALL, features=Records(TITLES, found)))
+
+    less, more = [1, 0, 1, 1] * 10, [2, 1, 2, 2] * 10
+    assert seen(less, more).holds is True and seen(more, less).holds is False
+    assert seen(less, less).holds is None
+    text = seen(less, more).text
+    assert "LDAT 50.0% [40.0%, 60.0%], TRADES 50.0%" in text
+    before = seen(None, more)
+    assert before.holds is None and "means alone" in before.text
+    with pytest.raises(NoRecord, match="trades"):
+        only = Records(TITLES, {"ldat": featured(0.1, 0.2)})
+        features.same_distribution(of(ALL, features=only))
 
 
 def scored_of(clean, under, right):

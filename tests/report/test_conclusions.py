@@ -159,13 +159,20 @@ def test_ones_own_attack_is_the_strongest_or_masked():
 
 
 def test_the_probe_tells_or_does_not():
-    def of(low):
+    def of(low, hits=None):
         numbers = {"probe": 0.6, "probe_low": low, "probe_high": 0.7}
-        return SimpleNamespace(numbers=SimpleNamespace(**numbers), undefined={})
+        numbers = SimpleNamespace(**numbers)
+        return SimpleNamespace(numbers=numbers, undefined={}, defence="ldat", probe_hits=hits)
 
     above, about, point = conclusions.probes({"A": of(0.55), "B": of(0.45), "C": of(None)})
     assert above.endswith("not one distribution.")
     assert about.endswith("not told apart by this probe.") and "one point" in point
+    less, more = of(0.55, [1, 0, 1, 1] * 10), of(0.55, [2, 1, 2, 2] * 10)
+    more.defence = "trades"
+    alone, beside = conclusions.probes({"TRADES": more, "LDAT": less})
+    assert alone.endswith("one distribution.") and "; less than TRADES's (p=" in beside
+    less.probe_hits = more.probe_hits
+    assert "neither more nor less" in conclusions.probes({"TRADES": more, "LDAT": less})[1]
 
 
 def scored(clean, under, right="0" * 60, likelihood=None):
