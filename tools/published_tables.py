@@ -250,10 +250,11 @@ def draw(run, folder: Path) -> None:
         "likelihood-epochs": figures.likelihood_over_epochs(
             {"as written": run.log(trainings["as written"]), **lambdas}
         ),
-        "likelihood-model": figures.small_model(
-            table, weights, run.dataset.num_classes, run.profile.margin
-        ),
     }
+    if table.separation.notna().any():
+        pictures["likelihood-model"] = figures.small_model(
+            table, weights, run.dataset.num_classes, run.profile.margin
+        )
     for name, figure in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
 

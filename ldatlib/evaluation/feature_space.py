@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated
-from ldatlib.evaluation.gate.images import check_labels
-from ldatlib.evaluation.robustness import wilson_interval
+from ldatlib.evaluation.named_attacks import Attack
+from ldatlib.evaluation.robustness import run_attack, wilson_interval
 from ldatlib.models import Classifier
 
 # t-SNE's neighbourhood size, fewer where there are fewer points.
@@ -42,17 +42,19 @@ class Cloud:
     y: np.ndarray
 
 
-def cloud(model: Classifier, saved: dict[str, Tensor], attack: str, limit: int) -> Cloud:
-    """Features of saved images ``x``, of the attack's, and their labels; the first ``limit``.
+def cloud(
+    model: Classifier, x: Tensor, y: Tensor, attack: Attack, *, batch_size: int = 128
+) -> Cloud:
+    """Features of images ``x`` [N, C, H, W] in [0,1] with labels ``y`` [N], and of those attacked.
 
-    Raises ``UserError`` for what the gate refuses (``docs/gate.md``), an attack that was not saved,
-    and a model without features.
+    Every image is attacked, also one that is wrong already: left as it is, it would be its own
+    adversarial version, and no probe could tell the two apart.
+
+    Raises ``UserError`` for what the gate refuses (``docs/gate.md``), and a model without features.
     """
-    if attack not in saved:
-        raise UserError(f"no images of {attack!r} among those saved: {', '.join(saved)}")
-    x, y, x_adv = (saved[key][:limit] for key in ("x", "y", attack))
-    y = check_labels(y, len(x))
-    return Cloud(features(model, x), features(model, x_adv), y.cpu().numpy())
+    natural = features(model, x)
+    x_adv = run_attack(model, x, y, attack, batch_size=batch_size)
+    return Cloud(natural, features(model, x_adv), torch.as_tensor(y).cpu().numpy())
 
 
 @gated
@@ -144,10 +146,12 @@ def samples(points: Cloud) -> dict[str, list[float]] | None:
     return {name: values.round(6).tolist() for name, values in found.items()}
 
 
-def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[float, ...]:
-    """Held-out accuracy of a linear probe natural against adversarial, with its 95% interval.
+def probe_hits(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> np.ndarray:
+    """How many versions of each held-out image a linear probe tells, natural or adversarial.
 
-    Split by image: both versions of an image are on the same side.
+    0, 1 or 2 of each, [M], for features [N, D] of the same images. Split by image, by the seed and
+    N alone: both versions of an image are on the same side, and two networks have the same images
+    held out.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -155,16 +159,19 @@ def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[
 
     order = np.random.default_rng(seed).permutation(len(natural))
     train, test = np.array_split(order, 2)
-
-    def stack(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features = np.concatenate([natural[index], adversarial[index]])
-        return features, np.repeat([0, 1], len(index))
-
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    model.fit(*stack(train))
-    features, labels = stack(test)
-    right = int((model.predict(features) == labels).sum())
-    return (right / len(labels), *wilson_interval(right, len(labels)))
+    model.fit(np.concatenate([natural[train], adversarial[train]]), np.repeat([0, 1], len(train)))
+    told = [
+        model.predict(version[test]) == kind for kind, version in enumerate((natural, adversarial))
+    ]
+    return told[0].astype(int) + told[1]
+
+
+def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[float, ...]:
+    """Held-out accuracy of that probe, with its 95% interval."""
+    hits = probe_hits(natural, adversarial, seed)
+    right, count = int(hits.sum()), 2 * len(hits)
+    return (right / count, *wilson_interval(right, count))
 
 
 def undefined(points: Cloud) -> dict[str, str]:

@@ -28,7 +28,7 @@ _SAMPLES = 4000
 def critical_weight(separation: float, num_classes: int, margin: float = 0.0) -> float:
     """The weight of L_lkd, as Eq. 7 writes it, from which on the best scale is 0.
 
-    ``separation``: distance between centroids over root mean squared distance to the own one.
+    ``separation``: root mean squared distance between centroids over that to the own one.
     """
     return (1 - 1 / num_classes) * (separation**2 - margin) / 2
 

@@ -24,7 +24,7 @@ NUMERICS = {
     "sweep_eps": 1,
     "sweep_steps": 1,
     "transfer": 1,
-    "features": 1,
+    "features": 2,
     "detection": 1,
     "search": 1,
     "autoattack": 1,

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import torch
 from helpers import detection_record, record, whitebox
@@ -264,6 +265,25 @@ def test_features_are_compared_image_by_image():
     assert better.holds is None and closer.holds is None and "means alone" in better.text
 
 
+def test_told_apart_is_compared_with_trades_on_the_same_images():
+    def seen(ldat, trades):
+        found = {}
+        for name, hits in (("ldat", ldat), ("trades", trades)):
+            found[name] = msgspec.structs.replace(featured(0.1, 0.2), probe_hits=hits)
+        return features.same_distribution(of(ALL, features=Records(TITLES, found)))
+
+    less, more = [1, 0, 1, 1] * 10, [2, 1, 2, 2] * 10
+    assert seen(less, more).holds is True and seen(more, less).holds is False
+    assert seen(less, less).holds is None
+    text = seen(less, more).text
+    assert "LDAT 50.0% [40.0%, 60.0%], TRADES 50.0%" in text
+    before = seen(None, more)
+    assert before.holds is None and "means alone" in before.text
+    with pytest.raises(NoRecord, match="trades"):
+        only = Records(TITLES, {"ldat": featured(0.1, 0.2)})
+        features.same_distribution(of(ALL, features=only))
+
+
 def scored_of(clean, under, right):
     """A network as the detector sees it: clean scores (all right), scores under every attack."""
     n = len(clean)
@@ -361,6 +381,21 @@ def test_the_perturbation_grows_with_robustness():
     up = [0.1 * i for i in range(8)]
     assert seen(up, up).holds is True and seen(up, up[::-1]).holds is False
     assert seen(up, [0.5] * 8).holds is None
+
+
+def test_the_perturbation_that_counts_is_that_of_right_images():
+    """The mean falls here, because fewer images are right; around those that are it grows."""
+    lines = [
+        {
+            "epoch": i,
+            "attack_norm": 1 - 0.1 * i,
+            "attack_norm_right": 1 + 0.1 * i,
+            "val_robust_accuracy": 0.1 * i,
+        }
+        for i in range(8)
+    ]
+    found = training.growing_perturbation(of(ALL, logs=Records(TITLES, {"ldat": lines})))
+    assert found.holds is True and "around right images 1.00 in epoch 0" in found.text
 
 
 def test_apgd_above_pgd_is_asked_for_its_loss():

@@ -48,7 +48,18 @@ def test_algorithm_1_stands_beside_its_radius(tmp_path):
     logs = {"natural": [{}, {}], "standard": lines, "ldat": lines}
     plain, own = conclusions.perturbations(trainings, logs)
     assert plain == "PGD-AT: mean length 0.50 in the first epoch, 9.00 in the last."
-    assert "400% of the projection radius; projection and pixel range take 75% of it." in own
+    assert "projection radius 2.25; projection and pixel range take 75% of the mean." in own
+
+
+def test_algorithm_1_is_told_of_right_and_wrong_images_apart(tmp_path):
+    run = open_run("demo", out=tmp_path)
+    line = {"attack_norm": 0.75, "perturbation_norm": 0.6, "attacked_right": 0.6}
+    line |= {"attack_norm_right": 1.18, "projected_right": 0.2}
+    line |= {"attack_norm_wrong": 0.11, "projected_wrong": 0.0}
+    (said,) = conclusions.perturbations(run.trainings(("ldat",)), {"ldat": [line, line]})
+    assert "1.18 around the 60% right before the attack (20% of them beyond the radius)" in said
+    assert "0.11 around the 40% wrong before the attack (0% of them beyond the radius)" in said
+    assert "take 20% of the mean" in said
 
 
 def test_centroids_that_fell_onto_each_other_are_named():
@@ -148,13 +159,20 @@ def test_ones_own_attack_is_the_strongest_or_masked():
 
 
 def test_the_probe_tells_or_does_not():
-    def of(low):
+    def of(low, hits=None):
         numbers = {"probe": 0.6, "probe_low": low, "probe_high": 0.7}
-        return SimpleNamespace(numbers=SimpleNamespace(**numbers), undefined={})
+        numbers = SimpleNamespace(**numbers)
+        return SimpleNamespace(numbers=numbers, undefined={}, defence="ldat", probe_hits=hits)
 
     above, about, point = conclusions.probes({"A": of(0.55), "B": of(0.45), "C": of(None)})
     assert above.endswith("not one distribution.")
     assert about.endswith("not told apart by this probe.") and "one point" in point
+    less, more = of(0.55, [1, 0, 1, 1] * 10), of(0.55, [2, 1, 2, 2] * 10)
+    more.defence = "trades"
+    alone, beside = conclusions.probes({"TRADES": more, "LDAT": less})
+    assert alone.endswith("one distribution.") and "; less than TRADES's (p=" in beside
+    less.probe_hits = more.probe_hits
+    assert "neither more nor less" in conclusions.probes({"TRADES": more, "LDAT": less})[1]
 
 
 def scored(clean, under, right="0" * 60, likelihood=None):

@@ -113,7 +113,7 @@ def test_the_study_has_a_row_a_training(study):
     )
     assert table.test_natural[2] == pytest.approx(100 * tested[2].clean_accuracy.value)
     assert table.separation[0] == pytest.approx(
-        trained[0].last["val_between_classes"] / trained[0].last["val_within_class"]
+        trained[0].last["val_between_centroids"] / (2 * trained[0].last["val_own_centroid"]) ** 0.5
     )
     read = tables.likelihood_study_for_reading(names, *found)
     assert list(read.index) == names and "L2 PGD, test" in read
@@ -134,15 +134,15 @@ def test_the_choice_is_by_validation_alone(study):
     assert tables.best_by_validation(table) == "lambda 0"
 
 
-def test_classes_of_one_validation_image_have_no_separation(study):
-    """Without a spread within a class there is nothing to divide by."""
+def test_features_on_their_centroids_have_no_separation(study):
+    """Without a spread there is nothing to divide by."""
     run, names, trainings, (trained, *others) = study
-    lone = msgspec.structs.replace(trained[0], last={**trained[0].last, "val_within_class": 0.0})
+    lone = msgspec.structs.replace(trained[0], last={**trained[0].last, "val_own_centroid": 0.0})
     found = [[lone, *trained[1:]], *others]
     table = tables.likelihood_study(names, *found)
     assert list(table.separation.isna()) == [True, False, False]
     read = tables.likelihood_study_for_reading(names, *found)
-    assert read.separation.iloc[0] == "none: no spread within a class"
+    assert read.separation.iloc[0] == "none: no spread around the centroids"
     figure = figures.small_model(table, dict.fromkeys(names, 0.1), run.dataset.num_classes, 0.1)
     assert "as written" not in figures.caption(figure) and names[2] in figures.caption(figure)
 

@@ -63,7 +63,7 @@ GOLDEN = {
     "sweep_eps": {1: 0.4833},
     "sweep_steps": {1: 0.6333},
     "transfer": {1: 0.5167},
-    "features": {1: 0.65},
+    "features": {2: 0.6333},
     "detection": {1: 0.6},
     "search": {1: 0.4167},
     "autoattack": {1: 0.35},

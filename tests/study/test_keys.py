@@ -51,7 +51,7 @@ KINDS_OF_LDAT = {
     "sweep_eps": "0454a0c238",
     "sweep_steps": "3658fa866e",
     "transfer": "3ebe53d6bb",
-    "features": "186818df9d",
+    "features": "9f07ae1ec4",
     "detection": "7f13d9e32f",
     "search": "b4fe0959b9",
     "autoattack": "d73621f206",

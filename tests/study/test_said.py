@@ -24,7 +24,8 @@ SETTINGS = TINY | {
     "adaptive_steps": 2,
 }
 ATTACKS = ("whitebox", "worst_case", "basic", "sweep_eps", "transfer", "autoattack", "masking")
-LOOKS = ("features", "detection")
+ATTACKS += ("features",)
+LOOKS = ("detection",)
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ CLAIMS = (
     ),
     Claim(
         "1, 5",
-        "natural and adversarial features follow one distribution",
+        "natural and adversarial features follow one distribution (told apart less than TRADES's)",
         features.same_distribution,
         "06",
     ),

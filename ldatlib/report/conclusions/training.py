@@ -14,7 +14,8 @@ from ldatlib.study.trainings import Training
 def perturbations(trainings: Iterable[Training], logs: Mapping[str, Any]) -> list[str]:
     """Mean L2 length in the first epoch and the last, of every training against an attack.
 
-    ``logs``: by the training's name. Algorithm 1's beside its radius of projection.
+    ``logs``: by the training's name. Algorithm 1's beside its radius of projection, and apart for
+    images right and wrong before the attack where the log tells them apart: their mean is neither.
     """
     found = []
     for training in trainings:
@@ -28,13 +29,25 @@ def perturbations(trainings: Iterable[Training], logs: Mapping[str, Any]) -> lis
         )
         adversary = training.config.defence.adversary
         if isinstance(adversary, Boundary):
-            cut = 1 - last["perturbation_norm"] / last["attack_norm"]
-            text += (
-                f", {last['attack_norm'] / adversary.radius:.0%} of the projection radius; "
-                f"projection and pixel range take {cut:.0%} of it"
-            )
+            text += f"; projection radius {adversary.radius:g}"
+            if "attack_norm_right" in last:
+                text += f"; in the last epoch {_apart(last)}"
+            # Of a network that is attacked nowhere nothing can be cut.
+            if last["attack_norm"] > 0:
+                cut = 1 - last["perturbation_norm"] / last["attack_norm"]
+                text += f"; projection and pixel range take {cut:.0%} of the mean"
         found.append(text + ".")
     return found
+
+
+def _apart(line: LogLine) -> str:
+    """Lengths around right and wrong images, and how many of each exceed the radius."""
+    share = {"right": line["attacked_right"], "wrong": 1 - line["attacked_right"]}
+    return ", ".join(
+        f"{line[f'attack_norm_{side}']:.2f} around the {share[side]:.0%} {side} before the attack "
+        f"({line[f'projected_{side}']:.0%} of them beyond the radius)"
+        for side in ("right", "wrong")
+    )
 
 
 def centroids(records: Iterable[Train], logs: Mapping[str, Any], classes: int) -> list[str]:

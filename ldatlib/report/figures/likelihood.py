@@ -77,7 +77,7 @@ def small_model(
     axes[1].set(
         title="Separation and the weight of the likelihood term",
         xlabel=r"weight of $\|f-\mu_y\|^2$ in the last epoch",
-        ylabel="distance between class means / spread",
+        ylabel="distance between centroids / spread around them",
         xscale="log",
         ylim=(0, None),
     )

@@ -1,6 +1,7 @@
 """The study of the likelihood term: LDAT as written, one thing changed at a time."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,20 @@ _FEATURES = {
     "perturbation_norm": "training perturbation",
 }
 
-_NO_SPREAD = "none: no spread within a class"
+_NO_SPREAD = "none: no spread around the centroids"
+_NOT_LOGGED = "not measured"
+
+
+def separation(line: Mapping[str, float]) -> float:
+    """Delta / r of the small model, of a line of a training's log.
+
+    The root mean squared distance between two centroids over that of features to their own; NaN
+    where the log lacks one of them, or every feature lies on its centroid.
+    """
+    between, own = line.get("val_between_centroids"), line.get("val_own_centroid")
+    if between is None or not own:
+        return float("nan")
+    return between / math.sqrt(2 * own)
 
 
 def likelihood_study(
@@ -30,9 +44,8 @@ def likelihood_study(
     """One row a training of the ablation: accuracies in percent, and where the features lie.
 
     Validation and test images apart; distances are those of clean validation images after the
-    last epoch, in feature units. ``separation`` is the distance between class means over the root
-    mean squared distance within a class, ``critical_weight`` what follows from it; NaN where every
-    class has one image, or a point for all of them.
+    last epoch, in feature units. ``critical_weight`` is what follows from the ``separation``; NaN
+    where that is.
     """
     rows = []
     for name, training, val, test in zip(names, trained, validated, tested, strict=True):
@@ -42,8 +55,7 @@ def likelihood_study(
             for key, column in record.attacks.items():
                 row[f"{split}_{key}"] = 100 * column.robust_accuracy.value
         row |= {key: training.last.get(key, float("nan")) for key in _FEATURES}
-        within = row["val_within_class"] or float("nan")
-        row["separation"] = row["val_between_classes"] / within
+        row["separation"] = separation(training.last)
         network, defence = training.config["network"], training.config["defence"]
         row["critical_weight"] = critical_weight(
             row["separation"], network["num_classes"], defence["margin"]
@@ -61,12 +73,15 @@ def likelihood_study_for_reading(
     """The study for reading: test accuracies with half of their interval, validation beside."""
     table = likelihood_study(names, trained, validated, tested)
     rows = {}
-    for (_, row), record in zip(table.iterrows(), tested, strict=True):
+    for (_, row), training, record in zip(table.iterrows(), trained, tested, strict=True):
         read = {f"{title}, test": value for title, value in basic_row(record).items()}
         read["L2 PGD, validation"] = f"{row['val_l2_pgd']:.1f}"
         read |= {title: f"{row[key]:.2f}" for key, title in _FEATURES.items()}
         apart = row["separation"]
-        read["separation"] = _NO_SPREAD if pd.isna(apart) else f"{apart:.2f}"
+        read["separation"] = f"{apart:.2f}"
+        if pd.isna(apart):
+            logged = "val_between_centroids" in training.last
+            read["separation"] = _NO_SPREAD if logged else _NOT_LOGGED
         rows[row["training"]] = read
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("changed")
 

@@ -1,32 +1,34 @@
 """Where natural and adversarial features lie: Figure 7 and its numbers."""
 
 from ldatlib.evaluation import feature_space
+from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.study.kinds import operations
 from ldatlib.study.kinds.base import Kind
-from ldatlib.study.kinds.white_box import WHITE_BOX
-
-# The paper does not say which attack its figure draws.
-FEATURE_ATTACK = "linf_pgd"
 
 
 class Features(Kind):
     """Distances, silhouettes, the probe between natural and adversarial, and the t-SNE map."""
 
     name = "features"
-    stage = 2
-    reads = (WHITE_BOX,)
 
     def compute(self, ws, training, device):
-        images, limit = WHITE_BOX.images(ws, training), ws.profile.tsne_images
-        cloud = feature_space.cloud(ws.model(training), images, FEATURE_ATTACK, limit)
+        x, y = ws.test_images(ws.profile.tsne_images, device)
+        cloud = feature_space.cloud(
+            ws.model(training), x, y, self.attack(ws), batch_size=ws.profile.eval_batch
+        )
         flat = feature_space.embed(cloud)
         parts = ("natural", "adversarial", "y")
+        undefined = feature_space.undefined(cloud)
+        hits = None
+        if "probe" not in undefined:
+            hits = feature_space.probe_hits(cloud.natural, cloud.adversarial).tolist()
         return {
             "numbers": feature_space.numbers(cloud),
-            "undefined": feature_space.undefined(cloud),
+            "undefined": undefined,
             "embedding": {part: getattr(flat, part).round(4).tolist() for part in parts},
             "images": len(cloud.y),
             "samples": feature_space.samples(cloud),
+            "probe_hits": hits,
         }
 
     def line(self, record, training):
@@ -34,13 +36,20 @@ class Features(Kind):
 
     def settings(self, ws, training):
         return {
-            "attack": FEATURE_ATTACK,
+            "attack": self.attack(ws),
             "images": ws.profile.tsne_images,
+            "batch_size": ws.profile.eval_batch,
             "perplexity": feature_space.PERPLEXITY,
         }
 
     def operations(self, ws, training):
-        return 2 * ws.profile.tsne_images * operations.forward_of(ws, training)
+        attacked = operations.of_attacks(ws, training, [self.attack(ws)], ws.profile.tsne_images)
+        return attacked + 2 * ws.profile.tsne_images * operations.forward_of(ws, training)
+
+    @staticmethod
+    def attack(ws) -> Attack:
+        """PGD as in Table 1: the paper does not say which attack its figure draws."""
+        return Attack("pgd", "linf", ws.profile.eps_linf, ws.profile.steps)
 
 
 FEATURES = Features()

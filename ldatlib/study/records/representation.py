@@ -46,7 +46,7 @@ class FeatureNumbers(Part, frozen=True, kw_only=True):
 
 
 class FeatureSamples(Part, frozen=True, kw_only=True):
-    """Those of the numbers that every image has, in the order of the saved images."""
+    """Those of the numbers that every image has, in the order of the images."""
 
     silhouette_natural: Annotated[list[float], about("silhouette of each natural feature")]
     silhouette_adversarial: Annotated[list[float], about("the same of each adversarial one")]
@@ -77,6 +77,13 @@ class Features(Record, frozen=True, kw_only=True):
     samples: Annotated[
         FeatureSamples | None,
         about("image by image; null: undefined, or before they were kept"),
+    ] = None
+    probe_hits: Annotated[
+        list[Count] | None,
+        about(
+            "of each held-out image, how many of its two versions the probe tells (0 to 2); null: "
+            "undefined, or before they were kept"
+        ),
     ] = None
 
 
