@@ -102,7 +102,7 @@ def standard(
         state = as_path(state, "state")
         check_writable(state)
     with torch.random.fork_rng(), frozen(model):
-        classes = _classes(model, x)
+        classes = classes_of(model, x)
         targets = most_targets(classes)
         settings = {"eps": eps, "norm": norm, "batch_size": batch_size, "seed": seed}
         settings |= {"attacks": list(attacks), "targets": targets, "queries": 5000}
@@ -159,7 +159,8 @@ def _check(eps: float, norm: str, attacks: Sequence[str]) -> None:
         raise UserError(f"AutoAttack's attacks run in the order {', '.join(STANDARD)}")
 
 
-def _classes(model: nn.Module, x: Tensor) -> int:
+def classes_of(model: nn.Module, x: Tensor) -> int:
+    """How many classes the model tells apart, asked with one image of ``x``."""
     with torch.no_grad():
         return model(x[:1]).shape[1]
 

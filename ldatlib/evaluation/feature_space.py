@@ -167,9 +167,19 @@ def probe_hits(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> n
     return told[0].astype(int) + told[1]
 
 
+def held_out(points: Cloud) -> np.ndarray | None:
+    """``probe_hits`` of a cloud, None where the probe is ``undefined``."""
+    if "probe" in undefined(points):
+        return None
+    return probe_hits(points.natural, points.adversarial)
+
+
 def probe(natural: np.ndarray, adversarial: np.ndarray, seed: int = 0) -> tuple[float, ...]:
     """Held-out accuracy of that probe, with its 95% interval."""
-    hits = probe_hits(natural, adversarial, seed)
+    return _accuracy(probe_hits(natural, adversarial, seed))
+
+
+def _accuracy(hits: np.ndarray) -> tuple[float, ...]:
     right, count = int(hits.sum()), 2 * len(hits)
     return (right / count, *wilson_interval(right, count))
 
@@ -192,8 +202,11 @@ def undefined(points: Cloud) -> dict[str, str]:
     return found
 
 
-def numbers(points: Cloud, seed: int = 0) -> dict[str, float | None]:
-    """Everything notebook 06 prints beside the picture; None what is ``undefined``."""
+def numbers(points: Cloud, hits: np.ndarray | None) -> dict[str, float | None]:
+    """Everything notebook 06 prints beside the picture; None what is ``undefined``.
+
+    ``hits``: ``held_out`` of the same points.
+    """
     from sklearn.metrics import silhouette_score
 
     found: dict[str, float] = {}
@@ -203,7 +216,6 @@ def numbers(points: Cloud, seed: int = 0) -> dict[str, float | None]:
     if "silhouette, natural" not in missing:
         for name, features in (("natural", points.natural), ("adversarial", points.adversarial)):
             found[f"silhouette, {name}"] = float(silhouette_score(features, points.y))
-    if "probe" not in missing:
-        value = probe(points.natural, points.adversarial, seed)
-        found |= dict(zip(NUMBERS[5:], value, strict=True))
+    if hits is not None:
+        found |= dict(zip(NUMBERS[5:], _accuracy(hits), strict=True))
     return {name: found.get(name) for name in NUMBERS}

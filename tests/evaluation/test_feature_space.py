@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from ldatlib.evaluation import feature_space
-from ldatlib.evaluation.feature_space import NUMBERS, Cloud, embed, numbers, undefined
+from ldatlib.evaluation.feature_space import (
+    NUMBERS,
+    Cloud,
+    embed,
+    held_out,
+    numbers,
+    undefined,
+)
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.evaluation.robustness import predict
 from ldatlib.models import NetworkConfig, build_network
@@ -51,7 +58,7 @@ def collapsed(points):
 def test_what_is_undefined_is_none_and_says_why(points, reasons):
     expected = {name: reason for reason, names in reasons.items() for name in names}
     assert undefined(points) == expected
-    found = numbers(points)
+    found = numbers(points, held_out(points))
     assert tuple(found) == NUMBERS
     for name, value in found.items():
         assert (value is None) == (name in expected)

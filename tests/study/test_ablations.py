@@ -154,7 +154,10 @@ def test_numbers_of_every_image_have_the_means_that_stand_beside_them():
     cloud = feature_space.Cloud(
         natural, natural + rng.normal(size=(60, 4)), np.repeat([0, 1, 2], 20)
     )
-    means, each = feature_space.numbers(cloud), feature_space.samples(cloud)
+    means, each = (
+        feature_space.numbers(cloud, feature_space.held_out(cloud)),
+        feature_space.samples(cloud),
+    )
     assert set(each) == set(records.FeatureSamples.__struct_fields__)
     for name, values in each.items():
         what, _, which = name.rpartition("_")
@@ -227,12 +230,14 @@ def test_features_in_one_point_have_no_distances():
     point = np.full((30, 4), 0.25)
     cloud = feature_space.Cloud(point, point + 1e-9, np.arange(30) % 3)
     assert feature_space.collapsed(cloud) and feature_space.samples(cloud) is None
-    assert set(feature_space.numbers(cloud).values()) == {None}
+    assert set(feature_space.numbers(cloud, feature_space.held_out(cloud)).values()) == {None}
     flat = feature_space.embed(cloud)
     assert flat.natural.shape == flat.adversarial.shape == (30, 2) and not flat.natural.any()
     spread = feature_space.Cloud(point + np.eye(30, 4), point, np.arange(30) % 3)
     assert not feature_space.collapsed(spread)
-    assert set(feature_space.numbers(spread)) == set(feature_space.NUMBERS)
+    assert set(feature_space.numbers(spread, feature_space.held_out(spread))) == set(
+        feature_space.NUMBERS
+    )
 
 
 def test_a_network_at_chance_holds_no_claim(run, monkeypatch):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ldatlib.attacks import NORMS, frozen
 from ldatlib.errors import UserError, check_deadline
+from ldatlib.evaluation.autoattack import classes_of
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.examination import parts, verdict
 from ldatlib.evaluation.examination.detector import Detector, detector_of
@@ -202,17 +203,18 @@ def _prepared(
     draw_from(model, 0)
     clean = predict(model, x, batch_size) == y
     detector = detector_of(model, x, y, clean, score, accept, x_val, y_val, list(budgets))
+    classes = classes_of(model, x)
     planned = plan(
         tries,
         budgets,
         images=int(clean.sum()),
         shape=tuple(x.shape[1:]),
-        classes=_classes(model, x),
+        classes=classes,
         eot=eot,
         score=score,
         detector_images=len(detector.rows) if detector else 0,
     )
-    return clean, detector, _classes(model, x), planned
+    return clean, detector, classes, planned
 
 
 def check_budgets(eps: object) -> dict[str, float]:
@@ -242,11 +244,6 @@ def _of_norm(
     entry = {"eps": eps} | verdict.of_norm(ball.right, ball.turns, tests)
     entry |= {"turns": ball.turns, "masking": tests, "no_masking": why, "detector": found}
     return entry | {"skipped": ball.skipped}, ball.x_adv, ball.checks
-
-
-def _classes(model: nn.Module, x: Tensor) -> int:
-    with torch.no_grad():
-        return model(x[:1]).shape[1]
 
 
 def _digest(*tensors: Tensor) -> str:

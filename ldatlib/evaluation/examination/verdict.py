@@ -5,11 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ldatlib.evaluation.masking.verdicts import of_pgd
 from ldatlib.evaluation.robustness import share, to_bits
 
-# A loss, a start or a step size that does better than PGD speaks against PGD alone, which is not
-# what the number rests on.
-_OF_PGD = ("dlr", "margin", "larger_balls", "step_size")
 # What the gate says of a model that makes its robustness hard to believe. Probabilities do not:
 # their logarithm is evaluated.
 GATE_DOUBTS = ("randomised", "gradient", "input", "chance", "constant", "batch")
@@ -54,11 +52,6 @@ def _not_converged(turns: Sequence[Mapping[str, Any]]) -> list[str]:
             later[turn["family"]] = later.get(turn["family"], 0) + turn["taken"]
     names = {"autoattack": "AutoAttack", "masking": "the tests for masking"}
     return reasons + [f"{names[f]} took {number} after the search" for f, number in later.items()]
-
-
-def of_pgd(test: str, overstated: bool) -> bool:
-    """Whether the alarm of a test for masking says no more than that PGD alone is misled."""
-    return test in _OF_PGD and not overstated
 
 
 def doubts(record: Mapping[str, Any]) -> list[str]:

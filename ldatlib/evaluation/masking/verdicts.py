@@ -8,8 +8,10 @@ from ldatlib.evaluation.robustness import share
 
 ABOUT_NONE = 0.01
 # The tests that ask McNemar: together they err on an honest network in at most 5% (Bonferroni).
-PAIRED = ("dlr", "margin", "larger_balls", "step_size", "square", "transfer")
-SIGNIFICANT = 0.05 / len(PAIRED)
+# A loss, a start or a step size that does better than PGD speaks against PGD alone; a black box
+# against gradients.
+_WHITE_BOX, _BLACK_BOX = ("dlr", "margin", "larger_balls", "step_size"), ("square", "transfer")
+SIGNIFICANT = 0.05 / len(_WHITE_BOX + _BLACK_BOX)
 # On many images any difference is significant, and networks that mask nothing lose some points to
 # better losses (TRADES: 56.4% by its authors, 53.1% under AutoAttack; Croce and Hein 2020).
 LARGE = 0.05
@@ -54,6 +56,11 @@ def below(right: Tensor, reference: Tensor) -> bool:
 def some(affected: Tensor) -> bool:
     """Is a share that should be 0 above "about none", its 95% interval considered?"""
     return share(affected)["low"] > ABOUT_NONE
+
+
+def of_pgd(test: str, overstated: bool) -> bool:
+    """Whether the alarm of a test says no more than that PGD alone is misled."""
+    return test in _WHITE_BOX and not overstated
 
 
 def percent(right: Tensor) -> str:

@@ -1,8 +1,8 @@
 """The verdict of an examination in sentences."""
 
 from ldatlib.evaluation.autoattack import TITLES as ENSEMBLE
-from ldatlib.evaluation.examination.verdict import of_pgd
 from ldatlib.evaluation.masking.verdicts import TITLES as TESTS
+from ldatlib.evaluation.masking.verdicts import of_pgd
 from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report.words import NORMS
 from ldatlib.study.records.common import Share

@@ -18,17 +18,14 @@ class Features(Kind):
         )
         flat = feature_space.embed(cloud)
         parts = ("natural", "adversarial", "y")
-        undefined = feature_space.undefined(cloud)
-        hits = None
-        if "probe" not in undefined:
-            hits = feature_space.probe_hits(cloud.natural, cloud.adversarial).tolist()
+        hits = feature_space.held_out(cloud)
         return {
-            "numbers": feature_space.numbers(cloud),
-            "undefined": undefined,
+            "numbers": feature_space.numbers(cloud, hits),
+            "undefined": feature_space.undefined(cloud),
             "embedding": {part: getattr(flat, part).round(4).tolist() for part in parts},
             "images": len(cloud.y),
             "samples": feature_space.samples(cloud),
-            "probe_hits": hits,
+            "probe_hits": None if hits is None else hits.tolist(),
         }
 
     def line(self, record, training):
