@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import check
 from ldatlib.evaluation.partial import weights_of
-from ldatlib.evaluation.robustness import predict
 
 Siblings = Mapping[str, Any] | Sequence[Any]
 _LOOKED_AT = 32
@@ -42,11 +42,13 @@ def siblings_of(
                 f"{classes}: only a network of the same task can be one"
             )
         if own is not None and weights_of(checked.model) == own:
-            # The undefended network behind a defence has its weights, and is a good source.
-            if predict(checked.model, x[:_LOOKED_AT]).equal(predict(model, x[:_LOOKED_AT])):
+            # The network behind a defence has its weights, and is the best source there is.
+            few = x[:_LOOKED_AT]
+            with torch.no_grad():
+                same = torch.equal(checked.model(few), model(few))
+            if same:
                 raise UserError(
-                    f"the sibling {name} is the model itself, by its weights and answers: that is "
-                    "no transfer; leave it out"
+                    f"the sibling {name} is the model itself: that is no transfer; leave it out"
                 )
         found[name] = checked.model
         warnings += [
