@@ -31,7 +31,7 @@ from ldatlib.evaluation.gate.wrappers import draw_from
 from ldatlib.evaluation.partial import Partial, digest_of, identity, weights_of
 from ldatlib.evaluation.robustness import predict, share, to_bits
 from ldatlib.evaluation.side_by_side import check_processes
-from ldatlib.execution import full_precision
+from ldatlib.execution import full_precision, keep_pages
 from ldatlib.files import as_path, check_writable
 
 # Raised where the same settings give other numbers: what an older version kept is not found.
@@ -112,6 +112,7 @@ def examine(
     """
     tries, budgets = effort_of(effort), check_budgets(eps, x)
     check_processes(processes, x.device)
+    keep_pages()
     check_deadline(deadline)
     if state is not None:
         state = as_path(state, "state")

@@ -139,7 +139,7 @@ class Ball:
             bench.y[rows],
             eps=self.eps,
             norm=self.norm,
-            batch_size=bench.batch_size,
+            batch_size=_even(len(rows), bench.batch_size, bench.processes),
             seed=bench.seed,
             attacks=names,
             state=bench.partial.path(f"{self.norm}-autoattack") if bench.partial else None,
@@ -272,6 +272,14 @@ class Ball:
         }
         none: dict[str, Any] = {"seconds": None, "settings": None, "restarts": None}
         self.turns.append(turn | none | {"converged": None, "warnings": []} | more)
+
+
+def _even(count: int, most: int, processes: int) -> int:
+    """The size of batches of at most ``most`` of which every process gets as many."""
+    if processes == 1:
+        return most
+    batches = -(-count // most)
+    return -(-count // (-(-batches // processes) * processes))
 
 
 def _settings(attack: Attack) -> dict:

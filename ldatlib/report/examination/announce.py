@@ -51,7 +51,8 @@ class Announcer:
         self.spent, self.passes, self.total, self.last = 0.0, 0, 0, time.monotonic()
         # At most so many seconds to go, as it was after the last attack.
         self.rest: float | None = None
-        self.bar: Any = _new_bar() if bar else None
+        self.has_bar = bar
+        self.bar: Any = None
         self.stopped = threading.Event()
         self.clock = threading.Thread(target=self._tick, daemon=True)
 
@@ -61,8 +62,7 @@ class Announcer:
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
         if self.bar is not None:
-            if self.clock.ident:
-                self.clock.join()
+            self.clock.join()
             self.bar.close()
 
     def plan(self, said: list[dict[str, str]], planned: list[Planned]) -> None:
@@ -70,10 +70,8 @@ class Announcer:
         for line in plan_lines(said, planned):
             self._line(line)
         self.total, self.last = sum(part.total for part in planned), time.monotonic()
-        if self.bar is not None:
-            self.bar.reset(self.total)
-            if planned:
-                self.bar.set_description(_title(planned[0].norm, planned[0].part))
+        if self.has_bar and planned:
+            self.bar = _new_bar(self.total, _title(planned[0].norm, planned[0].part))
             self.clock.start()
 
     def done(self, progress: Progress) -> None:
@@ -91,7 +89,7 @@ class Announcer:
         self._line(f"{NORMS[progress.norm]} {title}{left}{to_go}")
         if self.bar is not None:
             coming = progress.coming
-            self.bar.set_description(_title(*coming) if coming else "done", refresh=False)
+            self.bar.set_description_str(_title(*coming) if coming else "done", refresh=False)
             self._show_rest()
             self.bar.update(self.total - progress.passes_left - self.bar.n)
             self.bar.refresh()
@@ -116,12 +114,12 @@ def _nobody(text: str) -> None:
     """Nobody listens."""
 
 
-def _new_bar() -> Any:
+def _new_bar(total: int, title: str) -> Any:
     if sys.stderr.isatty():
         from tqdm import tqdm
     else:
         from tqdm.auto import tqdm
-    return tqdm(total=1, bar_format=_BAR, desc="examination", leave=False, dynamic_ncols=True)
+    return tqdm(total=total, bar_format=_BAR, desc=title, leave=False, dynamic_ncols=True)
 
 
 def _title(norm: str, part: str) -> str:
