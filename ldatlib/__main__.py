@@ -148,7 +148,12 @@ def examine(options: argparse.Namespace) -> int:
 def _examined(sub: argparse.ArgumentParser) -> None:
     """The options of ``examine``; defaults are those of ``Request``."""
     add = sub.add_argument
-    add("source", metavar="SOURCE", help="FILE.py:FUNCTION, MODULE:FUNCTION, or NAME.safetensors")
+    add(
+        "source",
+        metavar="SOURCE",
+        help="FILE.py:FUNCTION, MODULE:FUNCTION, a checkpoint NAME.safetensors, or NAME.pt2",
+    )
+    add("--trust", action="store_true", help="load NAME.pt2, which can run any code that is in it")
     add("--data", required=True, help="digits, cifar10, cifar100, a folder, or FILE.npz")
     add("--eps-linf", metavar="EPS", help="L-inf budget in pixel units, such as 8/255")
     add("--eps-l2", metavar="EPS", help="L2 budget in pixel units, such as 0.5")
@@ -156,6 +161,13 @@ def _examined(sub: argparse.ArgumentParser) -> None:
     add("--effort", default="standard", help="quick, standard (default) or thorough")
     add("--reject", metavar="SCORE", help="posterior, log_likelihood, or FILE.py:FUNCTION")
     add("--accept", type=float, default=0.95, help="clean share it accepts (default: 0.95)")
+    add(
+        "--sibling",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="another network of the same task, for the test by transfer; may be repeated",
+    )
     add("--eot", type=int, metavar="N", help="passes that a randomised model is averaged over")
     add("--out", metavar="DIR", help="output folder (default: runs/examine-SOURCE)")
     add("--time-limit", metavar="TIME", help="stop in good order, such as 9m; go on next time")

@@ -22,6 +22,21 @@ def identity(model: nn.Module, x: Tensor, y: Tensor) -> str:
     return digest.hexdigest()[:10]
 
 
+def digest_of(*tensors: Tensor) -> str:
+    """SHA-256 of the tensors' types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def weights_of(model: nn.Module) -> str | None:
+    """SHA-256 of the weights and buffers; None where none are seen."""
+    values = model.state_dict().values()
+    return digest_of(*values) if values else None
+
+
 class Partial:
     """Finished attacks of one evaluation: a file each, ``FOLDER/STEM.NAME.safetensors``.
 

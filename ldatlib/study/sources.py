@@ -1,6 +1,7 @@
-"""Somebody's model by one text: a function that returns it, or a checkpoint of ours.
+"""Somebody's model by one text: a function that returns it, a checkpoint, an exported program.
 
-Files that are unpickled when they are read are refused: whoever trusts one loads it in a function.
+Files that are unpickled when they are read are refused: whoever trusts one loads it in a function,
+and whoever trusts an exported program says so.
 """
 
 import hashlib
@@ -12,33 +13,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ldatlib.data.names import shown
 from ldatlib.errors import UserError, one_line
+from ldatlib.evaluation.gate.exported import Exported
 from ldatlib.execution import default_device
 from ldatlib.files import exists, path_of
 from ldatlib.training.checkpoint import load_model
 
 # Endings of files that are unpickled, or run, when they are read.
-_PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".pt2", ".torchscript", ".jit")
+_PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".torchscript", ".jit")
 _KNOWN = (
-    "FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION (a function that returns the model), or a "
-    "checkpoint of ours, NAME.safetensors"
+    "FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION (a function that returns the model), a checkpoint "
+    "of ours, NAME.safetensors, or an exported program, NAME.pt2"
 )
 
 
-def model_of(source: str) -> Callable:
+def model_of(source: str, *, trust: bool = False) -> Callable:
     """The model that a text names, a module on the chosen device (``execution.default_device``).
 
     ``FILE.py:NAME`` and ``PACKAGE.MODULE:NAME``: a function that is called without arguments and
     returns the model, or a module itself; a file sees its own folder, a module the current one.
-    ``NAME.safetensors``: a checkpoint of ours.
+    ``NAME.safetensors``: a checkpoint of ours. ``NAME.pt2``: a program of ``torch.export``, where
+    the caller trusts it (``trust``), since loading it may run code.
 
     Raises
     ------
-    UserError : a file that is unpickled when it is read, a name that is not there, a function that
-        fails or returns nothing that can be called.
+    UserError : a file that is unpickled when it is read, a program without ``trust``, a name that
+        is not there, a function that fails or returns nothing that can be called.
     """
     text = source.strip()
     if text.lower().endswith(_PICKLED):
@@ -46,6 +50,8 @@ def model_of(source: str) -> Callable:
             f"{shown(text)} is not read: such files may run code when they are; write a function "
             "that loads it and returns the module, and name it FILE.py:FUNCTION"
         )
+    if text.lower().endswith(".pt2"):
+        return _program(text, trust)
     if text.endswith(".safetensors"):
         path = path_of(text)
         if not exists(path):
@@ -55,6 +61,33 @@ def model_of(source: str) -> Callable:
     if not isinstance(found, nn.Module):
         found = _called(found, text)
     return found.to(default_device()) if isinstance(found, nn.Module) else found
+
+
+def _program(text: str, trust: bool) -> Exported:
+    if not trust:
+        raise UserError(
+            f"{shown(text)} is not read: loading an exported program unpickles a part of it, which "
+            "can run any code; add --trust if you trust whoever made it"
+        )
+    path = path_of(text)
+    if not exists(path):
+        raise UserError(f"there is no exported program {shown(path)}")
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # whatever zip, JSON, unpickling and torch's versions raise
+        raise UserError(
+            f"{shown(path)} does not load as an exported program: {_reason(error)}"
+        ) from error
+    device = default_device()
+    if device.type != "cpu":
+        # Not .to(device): what the program makes itself lies where it was exported.
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, device)
+    try:
+        return Exported(program)
+    except UserError as error:
+        raise UserError(f"{shown(path)}: {error}") from error
 
 
 def attribute_of(source: str) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 import torch
-from helpers import Plane, images_around, mostly_right, smooth_net, snapshot
+from helpers import Plane, SmoothNet, images_around, mostly_right, smooth_net, snapshot
 from masked import Quantised
 from torch import nn
 
@@ -15,8 +15,9 @@ from ldatlib.errors import OutOfTime
 from ldatlib.evaluation import cost
 from ldatlib.evaluation.autoattack import STANDARD
 from ldatlib.evaluation.examination import effort as efforts
-from ldatlib.evaluation.examination.effort import EFFORTS, Effort, plan
+from ldatlib.evaluation.examination.effort import EFFORTS, Effort, Planned, plan
 from ldatlib.evaluation.examination.examine import examine
+from ldatlib.evaluation.examination.progress import teller
 from ldatlib.evaluation.examination.verdict import doubts
 from ldatlib.evaluation.masking.bench import Effort as MaskingEffort
 from ldatlib.evaluation.robustness import from_bits
@@ -210,6 +211,47 @@ def test_the_detector_is_frozen_on_one_half_and_attacked_on_the_other(net, image
     assert (given["frozen_on"], given["images"], given["images_given"]) == (10, 24, True)
 
 
+def test_images_of_siblings_are_tried_on_the_model(net, images):
+    """A step that hides the gradient hides nothing from images that were made elsewhere."""
+    x, y = images
+    hidden, eps = Quantised(net), {"linf": 0.15}
+    found = examine(hidden, x, y, eps=eps, effort="least", siblings={"open": net}).record
+    of = found["norms"]["linf"]
+    assert not any("transfer" in line for line in found["not_tried"])
+    assert of["tests"] == 13 and "transfer" in of["alarms"]
+    assert "linf: masking transfer" in found["doubts"]
+    (turn,) = [t for t in of["turns"] if t["attack"] == "linf_transfer_open"]
+    assert turn["taken"] > 0
+    # Other siblings are another examination: nothing that was kept is taken for it.
+    alone = examine(hidden, x, y, eps=eps, effort="least").record
+    assert alone["key"] != found["key"] and alone["norms"]["linf"]["tests"] == 12
+    assert alone["norms"]["linf"]["robust_accuracy"]["value"] > of["robust_accuracy"]["value"]
+
+
+def test_siblings_in_a_list_and_poor_ones(net, images):
+    x, y = images
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(25, 5))
+    nn.init.zeros_(constant[1].weight)
+    planned = []
+    found = examine(
+        *(net, x, y),
+        eps={"linf": 0.05},
+        effort="least",
+        siblings=[constant],
+        on_plan=lambda said, parts: planned.extend(said),
+    ).record
+    assert list(found["settings"]["siblings"]) == ["sibling 1"]
+    poor = [said for said in found["gate"] if said["name"] == "sibling"]
+    assert poor and "sibling 1 is a poor source" in poor[0]["text"] and poor[0] in planned
+    assert found["norms"]["linf"]["tests"] == 13
+
+
+def test_a_budget_that_pictures_cannot_show_is_named(net, images):
+    found = examine(net, *images, eps={"linf": 8 / 255 / 255}, effort="least").record
+    assert any("equal the originals" in said["text"] for said in found["gate"])
+    assert "gate: budget" in found["doubts"]
+
+
 def test_small_images_and_few_classes_are_named_not_refused(monkeypatch):
     """Under L2 Square has no room on three rows; the targeted DLR loss needs four classes."""
     monkeypatch.setitem(efforts.EFFORTS, "least", replace(LEAST, autoattack=STANDARD))
@@ -240,6 +282,14 @@ def test_a_model_without_a_right_image_is_examined_all_the_same(net, images):
         ({"eps": 8 / 255}, "eps is a budget by norm"),
         ({"eps": {"linf": 0}}, "above 0"),
         ({"eps": {"linf": 8}}, "write 8 / 255"),
+        ({"eps": {"l2": 128}}, "write 128 / 255"),
+        ({"siblings": smooth_net()}, "by name, or a list"),
+        ({"siblings": {"mine": smooth_net()}}, "the sibling mine is the model itself"),
+        (
+            {"siblings": {"other": Plane(torch.ones(25))}},
+            "the sibling other: labels run from 0 to 1",
+        ),
+        ({"siblings": {"ten": SmoothNet(25, 10)}}, "tells 10 classes apart, the model 5"),
         ({"effort": "least of all"}, "unknown effort 'least of all'; known: quick"),
         ({"processes": 0}, "processes must be"),
         ({"score": "log_likelihood"}, "no likelihood"),
@@ -280,6 +330,26 @@ def test_the_cost_is_an_upper_bound_that_is_not_far(net, images):
     )
     total = sum(part.total for part in planned)
     assert 0.5 * total < Counting.seen < 1.1 * total
+
+
+def test_progress_counts_what_is_still_right():
+    said = []
+    planned = [
+        Planned("linf", "attacks", 10, {"linf_pgd": 5, "linf_fab": 20}),
+        Planned("linf", "search", 10, {"linf_margin": 100}),
+        Planned("linf", "masking", 8, {"masking": 50}),
+    ]
+    tell = teller(planned, said.append)
+    tell("linf", "attacks", "linf_pgd", 6)
+    # The attack itself met ten images, those to come meet six; the tests all that they look at.
+    assert (said[-1].passes, said[-1].passes_left) == (50, 6 * 120 + 8 * 50)
+    assert said[-1].coming == ("linf", "attacks")
+    # The second attack was found again, so nobody said it.
+    tell("linf", "search", "linf_margin", 4)
+    assert (said[-1].passes, said[-1].passes_left) == (600, 400)
+    assert said[-1].coming == ("linf", "masking")
+    tell("linf", "masking", "masking", 4)
+    assert (said[-1].passes, said[-1].passes_left, said[-1].coming) == (400, 0, None)
 
 
 def test_plans_by_effort():

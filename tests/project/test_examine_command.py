@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from ldatlib import __main__ as command
 from ldatlib.errors import UNFINISHED
 from ldatlib.evaluation.examination import effort as efforts
 from ldatlib.evaluation.robustness import from_bits
+from ldatlib.files import save_tensors
+from ldatlib.models import NetworkConfig, build_network
 from ldatlib.study.records.examination import read_examination
 
 MINE = """
@@ -54,6 +57,19 @@ def quantised():
 def outside():
     net = Net()
     return lambda x: net((x * 0.25 + 0.5))
+
+def takes_bytes():
+    net = Net()
+    return lambda x: net(x / 255)
+
+def normalises():
+    net = Net()
+    return lambda x: net((2 * x - 1 + 1) / 2)
+
+def vision():
+    from torchvision.models.resnet import BasicBlock, ResNet
+    torch.manual_seed(5)
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=3)
 
 def surest(model, images):
     return model(images).softmax(1).amax(1)
@@ -171,6 +187,73 @@ def test_a_folder_of_pictures(tmp_path, small, capsys):
     assert record.clean_accuracy.value == 1 and record.class_names == ["a", "b"]
 
 
+def labelled(model):
+    """Images in colour, called what the model calls them: it has all of them right."""
+    torch.manual_seed(1)
+    x = torch.rand(12, 3, 8, 8)
+    np.savez("colour.npz", x=x.numpy(), y=model.eval()(x).argmax(1).numpy())
+
+
+def test_a_network_of_torchvision(small, capsys):
+    namespace = {}
+    exec(MINE, namespace)
+    labelled(namespace["vision"]())
+    assert examine("--out", "out", source="mine.py:vision", data="colour.npz") == 0
+    # It comes in train mode, in which its batch norms would mix the images.
+    assert "note: the model is in train mode" in capsys.readouterr().out
+    record = read_examination("out/examination.json")
+    assert record.clean_accuracy.value == 1 and record.ok
+    assert not any(doubt.startswith("gate") for doubt in record.doubts)
+
+
+def test_a_checkpoint_of_ours():
+    config = NetworkConfig(num_classes=3, depth=10, width=4, stages=2)
+    torch.manual_seed(2)
+    net = build_network(config)
+    labelled(net)
+    about = {"kind": "model", "network": config.as_dict()}
+    save_tensors(Path("net.safetensors"), net.state_dict(), about)
+    assert examine("--out", "out", source="net.safetensors", data="colour.npz") == 0
+    record = read_examination("out/examination.json")
+    assert record.clean_accuracy.value == 1 and record.ok and record.weights
+    assert not any(doubt.startswith("gate") for doubt in record.doubts)
+
+
+def test_an_exported_program_is_the_network_it_was_made_of(small, capsys):
+    """The same images fall, though its batches are of five and there are 24 images."""
+    namespace = {}
+    exec(MINE, namespace)
+    net = namespace["Net"]()
+    torch.export.save(torch.export.export(net, (torch.rand(5, 1, 8, 8),)), "net.pt2")
+    assert examine("--out", "out", source="net.pt2") == 1
+    assert "--trust" in capsys.readouterr().err
+    assert examine("--out", "program", "--trust", source="net.pt2") == 0
+    assert "exported for batches of 5" in capsys.readouterr().out
+    assert examine("--out", "net") == 0
+    program, net = (read_examination(f"{name}/examination.json") for name in ("program", "net"))
+    assert program.norms["linf"].right == net.norms["linf"].right
+    assert program.weights == net.weights is not None and program.ok
+
+
+def test_images_of_a_sibling_join_the_tests(capsys):
+    assert examine("--out", "out", "--sibling", "mine.py:quantised") == 0
+    record = read_examination("out/examination.json")
+    assert record.norms["linf"].tests == 13
+    assert list(record.settings["siblings"]) == ["mine.py:quantised"]
+    assert not any("transfer" in line for line in record.not_tried)
+    assert "the sibling mine.py:quantised is a poor source of images" in capsys.readouterr().out
+
+
+def test_normalisation_outside_is_told_from_normalisation_inside(capsys):
+    assert examine("--out", "inside", source="mine.py:normalises") == 0
+    inside = read_examination("inside/examination.json")
+    assert inside.clean_accuracy.value == 1 and not any("input" in d for d in inside.doubts)
+    assert examine("--out", "outside", source="mine.py:takes_bytes") == 0
+    outside = read_examination("outside/examination.json")
+    assert outside.clean_accuracy.value < 0.75 and "gate: input" in outside.doubts
+    assert "make that a part of the model, lambda x: model(255 * x)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("function", "said"),
     [
@@ -206,7 +289,14 @@ def test_a_randomised_model_by_its_mean(capsys):
     ("change", "said"),
     [
         ({"eps": ()}, "name a budget"),
-        ({"eps": ("--eps-linf", "8")}, "eps_linf must lie between"),
+        ({"eps": ("--eps-linf", "8")}, "8 of 255 levels are 8/255"),
+        ({"eps": ("--eps-l2", "8")}, "write 128 / 255"),
+        ({"source": "net.pt2"}, "can run any code; add --trust"),
+        ({"source": "net.ts.pt"}, "write a function that loads it"),
+        ({"more": ("--trust",)}, "there is none; drop it"),
+        ({"more": ("--sibling", "mine.py:make")}, "is the model itself"),
+        ({"more": ("--sibling", "mine.py:other")}, "has no other; it has Net"),
+        ({"more": ("--sibling", "mine.py:make", "--sibling", "mine.py:make")}, "name each once"),
         ({"eps": ("--eps-linf", "eight")}, "eps_linf must be a number"),
         ({"data": "images"}, "no data 'images'"),
         ({"source": "weights.pth"}, "write a function that loads it"),

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from helpers import smooth_net
 from torch import nn
 
 from ldatlib import UserError
@@ -82,10 +83,31 @@ def test_a_checkpoint_that_is_not_ours(tmp_path):
         model_of(str(path))
 
 
-@pytest.mark.parametrize("ending", ["pt", "pth", "pt2", "ckpt", "pkl", "PTH"])
+@pytest.mark.parametrize("ending", ["pt", "pth", "ckpt", "pkl", "PTH", "torchscript"])
 def test_what_runs_code_when_it_is_read_is_refused_unread(tmp_path, ending):
     with pytest.raises(UserError, match=r"write a function that loads it .*FILE\.py:FUNCTION"):
         model_of(str(tmp_path / f"weights.{ending}"))
+
+
+def test_an_exported_program_is_loaded_only_where_it_is_trusted(tmp_path):
+    path, net = tmp_path / "net.pt2", smooth_net()
+    images = torch.rand(5, 1, 5, 5)
+    torch.export.save(torch.export.export(net, (images[:2],)), path)
+    with pytest.raises(UserError, match="net.pt2 is not read: .* can run any code; add --trust"):
+        model_of(str(path))
+    model = model_of(str(path), trust=True)
+    assert torch.allclose(model(images), net(images), atol=1e-6)
+    both = spread(lambda x, m: m(x).detach(), [(images[:2], model), (images[2:], model)], 2)
+    assert torch.equal(torch.cat(both), model(images).detach())
+
+
+def test_what_is_no_exported_program(tmp_path):
+    with pytest.raises(UserError, match="there is no exported program"):
+        model_of(str(tmp_path / "absent.pt2"), trust=True)
+    (tmp_path / "broken.pt2").write_bytes(b"PK no archive")
+    with pytest.raises(UserError, match="broken.pt2 does not load as an exported program") as error:
+        model_of(str(tmp_path / "broken.pt2"), trust=True)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

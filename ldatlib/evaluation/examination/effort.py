@@ -112,13 +112,17 @@ def effort_of(name: object) -> Effort:
 
 @dataclass(frozen=True)
 class Planned:
-    """One part of an examination: ``attacks`` on ``images``, each of which costs ``passes``."""
+    """One part of an examination on ``images``: forward passes by the name of each attack."""
 
     norm: str
     part: str
     images: int
-    passes: int
-    attacks: int = 1
+    attacks: dict[str, int]
+
+    @property
+    def passes(self) -> int:
+        """Of one image, by all attacks of this part."""
+        return sum(self.attacks.values())
 
     @property
     def total(self) -> int:
@@ -135,30 +139,34 @@ def plan(
     eot: int | None = None,
     score: Score | None = None,
     detector_images: int = 0,
+    siblings: int = 0,
 ) -> list[Planned]:
     """The parts in their order, and what each costs in forward passes, as if no image fell.
 
     ``images`` that are right without an attack, [channels, height, width] ``shape`` each; as a
-    detector the model is attacked on ``detector_images``.
+    detector the model is attacked on ``detector_images``; ``siblings`` are networks that images
+    are carried over from.
     """
     parts = []
     for norm, budget in eps.items():
         table1 = effort.attacks(norm, budget, classes)
-        named = sum(cost.forward_equivalents(attack, classes) for attack in table1)
-        search = cost.forward_equivalents(effort.search(norm, budget), classes)
+        named = {attack.key: cost.forward_equivalents(attack, classes) for attack in table1}
+        search = effort.search(norm, budget)
         names = [
             name for name in effort.ensemble(norm, shape) if classes >= FEWEST_CLASSES.get(name, 2)
         ]
-        ensemble = cost.of_autoattack(names, most_targets(classes))
-        parts.append(Planned(norm, "attacks", images, named, len(table1)))
-        parts.append(Planned(norm, "search", images, search))
+        targets = most_targets(classes)
+        ensemble = {name: cost.of_autoattack([name], targets) for name in names}
+        parts.append(Planned(norm, "attacks", images, named))
+        searching = {search.key: cost.forward_equivalents(search, classes)}
+        parts.append(Planned(norm, "search", images, searching))
         if names:
-            parts.append(Planned(norm, "autoattack", images, ensemble, len(names)))
+            parts.append(Planned(norm, "autoattack", images, ensemble))
         if has_room_for_square(shape, norm):
-            tests = cost.of_masking(effort.masking, classes)
+            tests = {"masking": cost.of_masking(effort.masking, classes, siblings)}
             parts.append(Planned(norm, "masking", min(images, effort.masking_images), tests))
         if score is not None:
             steps, restarts = effort.detector_steps, effort.detector_restarts
             passes = cost.of_detector(score, 1, classes, steps, restarts)
-            parts.append(Planned(norm, "detector", detector_images, passes))
-    return [replace(part, passes=part.passes * (eot or 1)) for part in parts]
+            parts.append(Planned(norm, "detector", detector_images, {"detector": passes}))
+    return [replace(p, attacks={k: v * (eot or 1) for k, v in p.attacks.items()}) for p in parts]

@@ -8,7 +8,6 @@ lowest number known is the number.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldatlib.attacks import NORMS, frozen
-from ldatlib.errors import UserError, check_deadline
+from ldatlib.attacks import frozen
+from ldatlib.errors import check_deadline
 from ldatlib.evaluation.autoattack import classes_of
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.examination import parts, verdict
+from ldatlib.evaluation.examination.budgets import check_budgets, findings
 from ldatlib.evaluation.examination.detector import Detector, detector_of
-from ldatlib.evaluation.examination.effort import Effort, Planned, effort_of, plan
+from ldatlib.evaluation.examination.effort import Planned, effort_of, plan
+from ldatlib.evaluation.examination.progress import Progress, teller
+from ldatlib.evaluation.examination.siblings import Siblings, siblings_of
 from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.gate.wrappers import draw_from
-from ldatlib.evaluation.partial import Partial, identity
+from ldatlib.evaluation.partial import Partial, digest_of, identity, weights_of
 from ldatlib.evaluation.robustness import predict, share, to_bits
 from ldatlib.evaluation.side_by_side import check_processes
-from ldatlib.execution import full_precision
+from ldatlib.execution import full_precision, keep_pages
 from ldatlib.files import as_path, check_writable
 
 # Raised where the same settings give other numbers: what an older version kept is not found.
@@ -51,16 +53,6 @@ class Examined:
     x_adv: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """An attack is done: its norm and name, images still right, passes to go at most."""
-
-    norm: str
-    name: str
-    left: int | None
-    passes_left: int
-
-
 @gated
 def examine(
     model: nn.Module,
@@ -73,6 +65,7 @@ def examine(
     accept: float = 0.95,
     x_val: Tensor | None = None,
     y_val: Tensor | None = None,
+    siblings: Siblings = (),
     batch_size: int = 128,
     seed: int = 0,
     processes: int = 1,
@@ -94,6 +87,8 @@ def examine(
         ``rejection.reject``. The threshold accepts a share ``accept`` of the right images of
         ``x_val``, ``y_val``; without them every second image of ``x`` freezes it, and the detector
         is attacked on the others.
+    siblings : other networks of the same task, by name or in a sequence: images crafted on them are
+        shown to the model, as a test for masking. With ``eot`` randomised ones are averaged, too.
     processes : on the CPU, processes of one thread that share the images of an attack.
     eot : passes over which a randomised model, refused otherwise, is averaged.
     state : a folder that keeps what is done, attack by attack, so that an examination that was
@@ -111,37 +106,41 @@ def examine(
     Raises
     ------
     UserError : what the gate refuses (``docs/gate.md``), before anything is computed; an unknown
-        norm or effort, a budget that is not positive, a score that the model does not have or that
-        cannot be attacked on such images.
+        norm or effort, a budget that is not positive or holds every image, a score that the model
+        does not have or that cannot be attacked on such images; of siblings as
+        ``siblings.siblings_of``.
     """
-    tries, budgets = effort_of(effort), check_budgets(eps)
+    tries, budgets = effort_of(effort), check_budgets(eps, x)
     check_processes(processes, x.device)
+    keep_pages()
     check_deadline(deadline)
     if state is not None:
         state = as_path(state, "state")
         check_writable(state / "partial")
     with torch.random.fork_rng(), frozen(model), full_precision(model):
-        clean, detector, classes, planned = _prepared(
+        clean, detector, others, doubted, classes, planned = _prepared(
             *(model, x, y, tries, budgets),
-            *(score, accept, x_val, y_val, batch_size, eot),
+            *(score, accept, x_val, y_val, siblings, batch_size, eot),
         )
         settings = {
             "eps": budgets,
             "effort": {"name": effort, **tries.as_dict()},
             "detector": detector.settings() if detector else None,
+            "siblings": {name: weights_of(other) for name, other in others.items()},
             "batch_size": batch_size,
             "attack_seed": seed,
             "processes": processes,
             "eot": eot,
         }
-        key = _key(model, x, y, settings, detector)
+        key = _key(model, x, y, settings, detector, others)
         partial = None if state is None else Partial(state, f"examination-{key}", deadline)
         if on_plan:
-            on_plan(said(), planned)
+            on_plan(said() + doubted, planned)
         bench = parts.Bench(
-            model, x, y, clean, tries, batch_size, seed, processes, classes, partial
+            *(model, x, y, clean, tries, batch_size, seed, processes, classes, partial),
+            siblings=others,
+            tell=teller(planned, on_progress),
         )
-        bench.tell = _teller(planned, on_progress)
         norms, x_adv, checks = {}, {}, bench.clean_checks()
         for norm, budget in budgets.items():
             norms[norm], x_adv[norm], more = _of_norm(bench, norm, budget, detector)
@@ -151,15 +150,15 @@ def examine(
         "images": len(x),
         "shape": list(x.shape[1:]),
         "num_classes": classes,
-        "fingerprint": _digest(x, y),
-        "weights": _digest(*model.state_dict().values()) if model.state_dict() else None,
+        "fingerprint": digest_of(x, y),
+        "weights": weights_of(model),
         "settings": settings,
-        "gate": said(),
+        "gate": said() + doubted,
         "clean_accuracy": share(clean),
         "clean_right": to_bits(clean),
         "norms": norms,
         "passes": sum(part.total for part in planned),
-        "not_tried": _not_tried(tries, norms, detector),
+        "not_tried": _not_tried(norms, detector, others),
         "self_checks": checks,
         "ok": all(check["passed"] for check in checks),
     }
@@ -179,6 +178,7 @@ def survey(
     accept: float = 0.95,
     x_val: Tensor | None = None,
     y_val: Tensor | None = None,
+    siblings: Siblings = (),
     batch_size: int = 128,
     seed: int = 0,
     eot: int | None = None,
@@ -187,23 +187,24 @@ def survey(
 
     Parameters and errors are those of ``examine``.
     """
-    tries, budgets = effort_of(effort), check_budgets(eps)
+    tries, budgets = effort_of(effort), check_budgets(eps, x)
     with torch.random.fork_rng(), frozen(model), full_precision(model):
-        *_, planned = _prepared(
+        *_, doubted, _, planned = _prepared(
             *(model, x, y, tries, budgets),
-            *(score, accept, x_val, y_val, batch_size, eot),
+            *(score, accept, x_val, y_val, siblings, batch_size, eot),
         )
-    return said(), planned
+    return said() + doubted, planned
 
 
 def _prepared(
-    model, x, y, tries, budgets, score, accept, x_val, y_val, batch_size, eot
-) -> tuple[Tensor, Detector | None, int, list[Planned]]:
-    """Which images are right without an attack, the detector, the classes, the plan."""
+    model, x, y, tries, budgets, score, accept, x_val, y_val, siblings, batch_size, eot
+) -> tuple[Tensor, Detector | None, dict[str, nn.Module], list[dict[str, str]], int, list[Planned]]:
+    """Images right without an attack, the detector, siblings and findings, classes, the plan."""
     draw_from(model, 0)
     clean = predict(model, x, batch_size) == y
     detector = detector_of(model, x, y, clean, score, accept, x_val, y_val, list(budgets))
     classes = classes_of(model, x)
+    others, doubted = siblings_of(siblings, model, x, y, classes, eot)
     planned = plan(
         tries,
         budgets,
@@ -213,21 +214,9 @@ def _prepared(
         eot=eot,
         score=score,
         detector_images=len(detector.rows) if detector else 0,
+        siblings=len(others),
     )
-    return clean, detector, classes, planned
-
-
-def check_budgets(eps: object) -> dict[str, float]:
-    """Budgets by norm, L-inf first; ``UserError`` where they are none."""
-    if not isinstance(eps, Mapping) or not eps or not set(eps) <= set(NORMS):
-        raise UserError(f'eps is a budget by norm, such as {{"linf": 8 / 255}}, not {eps!r}')
-    for norm, value in eps.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < float("inf"):
-            raise UserError(f"the budget of {norm} must be above 0, in pixel units, not {value!r}")
-        if norm == "linf" and value > 1:
-            raise UserError(f"an L-inf budget of {value:g} is all of [0,1]; write 8 / 255 for 8")
-    return {norm: float(eps[norm]) for norm in NORMS if norm in eps}
+    return clean, detector, others, findings(budgets) + doubted, classes, planned
 
 
 def _of_norm(
@@ -246,43 +235,24 @@ def _of_norm(
     return entry | {"skipped": ball.skipped}, ball.x_adv, ball.checks
 
 
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _key(model, x, y, settings: dict, detector: Detector | None) -> str:
+def _key(
+    model, x, y, settings: dict, detector: Detector | None, others: dict[str, nn.Module]
+) -> str:
     """Ten digits that tell examinations apart: what is kept under another key is not found."""
     digest = hashlib.sha256(json.dumps([NUMERICS, settings], sort_keys=True).encode())
     digest.update(identity(model, x, y).encode())
     with torch.no_grad():
-        if not model.state_dict():  # a function that hides its network is known by what it says
-            digest.update(_digest(model(x[:32])).encode())
+        for seen in (model, *others.values()):
+            if not seen.state_dict():  # a function that hides its network is known by what it says
+                digest.update(digest_of(seen(x[:32])).encode())
         if detector:
-            digest.update(_digest(*detector.seen(model)).encode())
+            digest.update(digest_of(*detector.seen(model)).encode())
     return digest.hexdigest()[:10]
 
 
-def _teller(planned: list[Planned], on_progress: Callable[[Progress], None] | None) -> parts.Tell:
-    """Announces attacks; all of a part's passes are to go until its last attack is done."""
-    going, told = list(planned), Counter[tuple[str, str]]()
-
-    def tell(norm: str, part: str, name: str, left: int | None) -> None:
-        while going and (going[0].norm, going[0].part) != (norm, part):
-            going.pop(0)
-        told[norm, part] += 1
-        if going and told[norm, part] == going[0].attacks:
-            going.pop(0)
-        if on_progress:
-            on_progress(Progress(norm, name, left, sum(part.total for part in going)))
-
-    return tell
-
-
-def _not_tried(effort: Effort, norms: dict[str, dict], detector: Detector | None) -> list[str]:
+def _not_tried(
+    norms: dict[str, dict], detector: Detector | None, others: dict[str, nn.Module]
+) -> list[str]:
     """What was left out, and why, in words."""
     left_out = [
         f"{norm}: {name}, {why}"
@@ -291,8 +261,9 @@ def _not_tried(effort: Effort, norms: dict[str, dict], detector: Detector | None
     ]
     if detector is None:
         left_out.append("a detector: no score was given")
+    if not others:
+        left_out.append("transfer from networks of the same task: none was given")
     return [
         *left_out,
-        "transfer from networks of the same task: none was given",
         "an attack written for this very defence, by somebody who has read its code",
     ]

@@ -1,7 +1,7 @@
 """The parts of an examination: attacks on what is left, tests for masking, the detector."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ldatlib.evaluation import autoattack, rejection, robustness
 from ldatlib.evaluation.examination.detector import Detector
 from ldatlib.evaluation.examination.effort import Effort
+from ldatlib.evaluation.examination.progress import Tell
 from ldatlib.evaluation.gate.diagnosis import spread_over
 from ldatlib.evaluation.gate.wrappers import draw_from
 from ldatlib.evaluation.masking import examine as masking
@@ -18,8 +19,6 @@ from ldatlib.evaluation.partial import Partial
 from ldatlib.evaluation.robustness import from_bits, to_bits
 from ldatlib.evaluation.worst_case import worst_case
 
-# (norm, part, name, images still right or None)
-Tell = Callable[[str, str, str, int | None], None]
 _NO_ROOM = "Square moves tiles under L2, for which the images have too few rows"
 _NOT_OF_EFFORT = "not part of this effort"
 
@@ -30,7 +29,10 @@ def _silent(norm: str, part: str, name: str, left: int | None) -> None:
 
 @dataclass
 class Bench:
-    """A model, its images, which of them are right without an attack, and how to go about it."""
+    """A model, its images, which of them are right without an attack, and how to go about it.
+
+    ``siblings``: networks of the same task, by name.
+    """
 
     model: nn.Module
     x: Tensor
@@ -42,6 +44,7 @@ class Bench:
     processes: int
     classes: int
     partial: Partial | None
+    siblings: Mapping[str, nn.Module] = field(default_factory=dict)
     tell: Tell = _silent
 
     def ball(self, norm: str, eps: float) -> "Ball":
@@ -136,7 +139,7 @@ class Ball:
             bench.y[rows],
             eps=self.eps,
             norm=self.norm,
-            batch_size=bench.batch_size,
+            batch_size=_even(len(rows), bench.batch_size, bench.processes),
             seed=bench.seed,
             attacks=names,
             state=bench.partial.path(f"{self.norm}-autoattack") if bench.partial else None,
@@ -170,7 +173,7 @@ class Ball:
             self.skipped["the tests for masking"] = _NO_ROOM
             return None, _NO_ROOM
         rows = spread_over(bench.x, bench.effort.masking_images)
-        found = self._once("masking", lambda: self._masking(rows))
+        found, fresh = self._once("masking", lambda: self._masking(rows))
         self.checks += found.pop("self_checks")
         for name, bits in found["right"].items():
             after = self.right[rows] & from_bits(bits).to(self.right.device)
@@ -179,7 +182,8 @@ class Ball:
             # That there was no network to carry images over from is said once.
             if test["verdict"] == "skipped" and test["test"] != "transfer":
                 self.skipped[f"test for masking: {test['title']}"] = test["reason"]
-        bench.tell(self.norm, "masking", "tests for masking", int(self.right.sum()))
+        if fresh:
+            bench.tell(self.norm, "masking", "masking", int(self.right.sum()))
         return found, None
 
     def _masking(self, rows: Tensor) -> dict:
@@ -192,6 +196,7 @@ class Ball:
             self.right[rows],
             eps=self.eps,
             norm=self.norm,
+            siblings=dict(bench.siblings),
             effort=bench.effort.tests(bench.batch_size, bench.seed),
         )
         del found["gate"]  # the examination's own
@@ -199,8 +204,9 @@ class Ball:
 
     def detector(self, detector: Detector) -> dict:
         """The attack that knows the detector, on the images that did not freeze its threshold."""
-        found = self._once("detector", lambda: self._detector(detector))
-        self.bench.tell(self.norm, "detector", f"attack on the detector {detector.name}", None)
+        found, fresh = self._once("detector", lambda: self._detector(detector))
+        if fresh:
+            self.bench.tell(self.norm, "detector", "detector", None)
         return found
 
     def _detector(self, detector: Detector) -> dict:
@@ -239,17 +245,17 @@ class Ball:
             "curve": found["curve"],
         }
 
-    def _once(self, part: str, work: Callable[[], dict]) -> dict:
-        """The record of a part, found where it was kept."""
+    def _once(self, part: str, work: Callable[[], dict]) -> tuple[dict, bool]:
+        """The record of a part, found where it was kept, and whether it was made just now."""
         partial, name = self.bench.partial, f"{self.norm}-{part}"
         known = partial.find(name) if partial else None
         if known and isinstance(known[1].get("record"), dict):
-            return known[1]["record"]
+            return known[1]["record"], False
         started = time.perf_counter()
         found = work() | {"seconds": round(time.perf_counter() - started, 3)}
         if partial:
             partial.keep(name, {}, {"record": found})
-        return found
+        return found, True
 
     def _turn(self, family: str, key: str, rows: Tensor, after: Tensor, more: dict) -> None:
         """Note an attack, which met the images ``rows`` and left ``after`` [n] of them right."""
@@ -266,6 +272,14 @@ class Ball:
         }
         none: dict[str, Any] = {"seconds": None, "settings": None, "restarts": None}
         self.turns.append(turn | none | {"converged": None, "warnings": []} | more)
+
+
+def _even(count: int, most: int, processes: int) -> int:
+    """The size of batches of at most ``most`` of which every process gets as many."""
+    if processes == 1:
+        return most
+    batches = -(-count // most)
+    return -(-count // (-(-batches // processes) * processes))
 
 
 def _settings(attack: Attack) -> dict:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ldatlib.errors import UserError, check_count
 from ldatlib.evaluation.gate import outputs
 from ldatlib.evaluation.gate.diagnosis import diagnose, spread_over
+from ldatlib.evaluation.gate.exported import Exported
 from ldatlib.evaluation.gate.findings import Checked, EvaluationWarning, Finding, Findings
 from ldatlib.evaluation.gate.images import check_classes, check_images, check_labels
 from ldatlib.evaluation.gate.wrappers import (
@@ -193,6 +194,12 @@ def check(
             found.note(
                 "function",
                 "no module is seen in the function: what it runs must be in eval mode already",
+            )
+        if isinstance(model, Exported) and model.smallest == model.largest:
+            found.note(
+                "batches",
+                f"the program was exported for batches of {model.largest}: others are cut to that "
+                "size and filled up to it",
             )
         if x.device != device:
             found.note("device", f"images on {x.device} were moved to {device}, as the model is")

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
+from ldatlib.evaluation.gate.exported import Exported
 
 
 @contextmanager
@@ -37,8 +38,10 @@ def as_module(model) -> nn.Module:
             f"the model is a {type(model).__name__}; pass a module or a function from images to "
             "logits"
         )
+    if isinstance(model, torch.export.ExportedProgram):
+        return Exported(model)
     if isinstance(model, nn.Module):
-        # Programs of torch.export refuse eval(): as a function they need none.
+        # Modules of exported programs refuse eval(): as a function they need none.
         return model if _has_modes(model) else FromFunction(functools.partial(model))
     return FromFunction(model)
 

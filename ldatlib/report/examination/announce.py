@@ -1,11 +1,15 @@
 """What an examination says while it runs: findings, cost before it starts, then line by line."""
 
+import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 from ldatlib.evaluation.autoattack import TITLES
 from ldatlib.evaluation.examination.effort import Planned
-from ldatlib.evaluation.examination.examine import Progress
+from ldatlib.evaluation.examination.progress import Progress
 from ldatlib.report.examination.verdict import attack_title
 from ldatlib.report.words import NORMS
 
@@ -17,6 +21,7 @@ _PARTS = {
     "masking": "tests for masking",
     "detector": "attack on the detector",
 }
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed} passed{postfix}"
 
 
 def plan_lines(said: list[dict[str, str]], planned: list[Planned]) -> list[str]:
@@ -28,36 +33,102 @@ def plan_lines(said: list[dict[str, str]], planned: list[Planned]) -> list[str]:
         "attack):"
     )
     lines += [
-        f"  {NORMS[part.norm]} {_PARTS[part.part]}: {part.images} images x {part.passes:,} passes"
+        f"  {_title(part.norm, part.part)}: {part.images} images x {part.passes:,} passes"
         for part in planned
     ]
     return lines
 
 
 class Announcer:
-    """Says what is done, and how long the rest takes at most at the speed so far."""
+    """Says what is done, and how long the rest takes at most at the speed so far.
 
-    def __init__(self, say: Say):
-        self.say, self.started, self.total = say, time.monotonic(), 0
+    ``say`` is called with a line at a time. ``bar``: a bar of forward passes on stderr, in a
+    notebook a widget, with the time that passed and that is left. Used as a context.
+    """
+
+    def __init__(self, say: Say | None, bar: bool):
+        self.say: Say = say or _nobody
+        self.spent, self.passes, self.total, self.last = 0.0, 0, 0, time.monotonic()
+        # At most so many seconds to go, as it was after the last attack.
+        self.rest: float | None = None
+        self.has_bar = bar
+        self.bar: Any = None
+        self.stopped = threading.Event()
+        self.clock = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> "Announcer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        if self.bar is not None:
+            self.clock.join()
+            self.bar.close()
 
     def plan(self, said: list[dict[str, str]], planned: list[Planned]) -> None:
         """Before the first attack."""
-        self.total, self.started = sum(part.total for part in planned), time.monotonic()
         for line in plan_lines(said, planned):
-            self.say(line)
+            self._line(line)
+        self.total, self.last = sum(part.total for part in planned), time.monotonic()
+        if self.has_bar and planned:
+            self.bar = _new_bar(self.total, _title(planned[0].norm, planned[0].part))
+            self.clock.start()
 
     def done(self, progress: Progress) -> None:
         """After an attack."""
+        now = time.monotonic()
+        self.spent, self.passes = self.spent + now - self.last, self.passes + progress.passes
+        self.last = now
+        self.rest = None
+        if progress.passes_left and self.passes:
+            self.rest = self.spent * progress.passes_left / self.passes
         name = progress.name
-        known = name.startswith(f"{progress.norm}_")
-        title = attack_title(name if known else f"_{name}") if known or name in TITLES else name
+        title = _PARTS.get(name) or attack_title(f"_{name}" if name in TITLES else name)
         left = "" if progress.left is None else f": {progress.left} left"
-        self.say(f"{NORMS[progress.norm]} {title}{left}{self._rest(progress.passes_left)}")
+        to_go = "" if self.rest is None or self.bar is not None else f"; {_words(self.rest)} to go"
+        self._line(f"{NORMS[progress.norm]} {title}{left}{to_go}")
+        if self.bar is not None:
+            coming = progress.coming
+            self.bar.set_description_str(_title(*coming) if coming else "done", refresh=False)
+            self._show_rest()
+            self.bar.update(self.total - progress.passes_left - self.bar.n)
+            self.bar.refresh()
 
-    def _rest(self, passes_left: int) -> str:
-        spent, done = time.monotonic() - self.started, self.total - passes_left
-        if not passes_left or done <= 0:
-            return ""
-        seconds = spent * passes_left / done
-        words = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        return f"; at most about {words} to go"
+    def _line(self, text: str) -> None:
+        """Above the bar, which is drawn again below it."""
+        with nullcontext() if self.bar is None else self.bar.external_write_mode():
+            self.say(text)
+
+    def _show_rest(self) -> None:
+        left = None if self.rest is None else self.rest - (time.monotonic() - self.last)
+        said = "" if left is None else f"{_words(max(left, 0))} left"
+        self.bar.set_postfix_str(said, refresh=False)
+
+    def _tick(self) -> None:
+        while not self.stopped.wait(1):
+            self._show_rest()
+            self.bar.refresh()
+
+
+def _nobody(text: str) -> None:
+    """Nobody listens."""
+
+
+def _new_bar(total: int, title: str) -> Any:
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+    else:
+        from tqdm.auto import tqdm
+    return tqdm(total=total, bar_format=_BAR, desc=title, leave=False, dynamic_ncols=True)
+
+
+def _title(norm: str, part: str) -> str:
+    return f"{NORMS[norm]} {_PARTS[part]}"
+
+
+def _words(seconds: float) -> str:
+    return (
+        f"at most about {seconds:.0f} s"
+        if seconds < 120
+        else f"at most about {seconds / 60:.0f} min"
+    )

@@ -40,6 +40,8 @@ class Request:
     effort: str = "standard"
     reject: str | None = None
     accept: float = 0.95
+    sibling: tuple[str, ...] = ()
+    trust: bool = False
     eot: int | None = None
     out: str | None = None
     time_limit: str | None = None
@@ -59,12 +61,14 @@ def run(request: Request, say: Say) -> int:
     """
     eps = _budgets(request)
     effort_of(request.effort)
+    _check_sources(request)
     # From the start, as of every other command: loading counts.
     limit = None if request.time_limit is None else parse_duration(request.time_limit)
     started, folder = time.monotonic(), _folder(request)
     if not request.dry_run:
         _check_folder(folder, request)
-    model: Any = model_of(request.source)
+    model: Any = model_of(request.source, trust=request.trust)
+    siblings = {shown(text): model_of(text, trust=request.trust) for text in request.sibling}
     score = _score(request.reject)
     images = load_images(
         request.data,
@@ -76,7 +80,12 @@ def run(request: Request, say: Say) -> int:
     device = default_device()
     x, y = images.x.to(device), images.y.to(device)
     how: dict[str, Any] = {"effort": request.effort, "score": score, "accept": request.accept}
-    how |= {"eot": request.eot, "batch_size": request.batch_size, "seed": request.seed}
+    how |= {
+        "siblings": siblings,
+        "eot": request.eot,
+        "batch_size": request.batch_size,
+        "seed": request.seed,
+    }
     with warnings.catch_warnings():
         # They are said line by line before the first attack, and stand in the verdict.
         warnings.simplefilter("ignore", EvaluationWarning)
@@ -119,10 +128,21 @@ def _budgets(request: Request) -> dict[str, float]:
         raise UserError("name a budget, in pixel units: --eps-linf 8/255, --eps-l2 0.5, or both")
     found = {}
     for norm, text in eps.items():
-        value = parse_value(f"eps_{norm}", text)
+        try:
+            value = parse_value(f"eps_{norm}", text)
+        except UserError as error:
+            raise UserError(f"{error}; in units of [0,1]: 8 of 255 levels are 8/255") from None
         assert isinstance(value, float)
         found[norm] = value
     return found
+
+
+def _check_sources(request: Request) -> None:
+    every = (request.source, *request.sibling)
+    if request.trust and not any(text.strip().lower().endswith(".pt2") for text in every):
+        raise UserError("--trust is for exported programs, NAME.pt2, and there is none; drop it")
+    if len(set(request.sibling)) < len(request.sibling):
+        raise UserError("the same --sibling twice; name each once")
 
 
 def _folder(request: Request) -> Path:

@@ -1,5 +1,6 @@
 """``ldatlib.examine``: any model, any detector, one call."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ldatlib.data.names import check_line
 from ldatlib.errors import UserError
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.examination import examine as evaluation
+from ldatlib.evaluation.examination.siblings import Siblings
 from ldatlib.report.examination.announce import Announcer, Say
 from ldatlib.report.examination.result import Examination
 from ldatlib.study.provenance import provenance
@@ -29,6 +31,7 @@ def examine(
     accept: float = 0.95,
     x_val: Any = None,
     y_val: Any = None,
+    siblings: Siblings = (),
     eot: int | None = None,
     batch_size: int = 128,
     seed: int = 0,
@@ -36,6 +39,7 @@ def examine(
     state: str | Path | None = None,
     time_limit: float | None = None,
     say: Say | None = None,
+    progress: bool | None = None,
     class_names: Sequence[str] = (),
     source: str = "a model given in Python",
     data: str = "images given in Python",
@@ -56,11 +60,15 @@ def examine(
         of model and images [n, C, H, W] to [n], greater where it is surer.
     accept : share of right images that the detector accepts, in (0, 1). Its threshold is frozen on
         ``x_val`` and ``y_val``; without them on every second image, the others are attacked.
+    siblings : other networks of the same task, by name (``{"other": net}``) or in a list, for the
+        test by transfer: their adversarial images are shown to the model.
     eot : passes over which a randomised model, refused otherwise, is averaged.
     processes : on the CPU, processes of one thread that share the images of an attack.
     state : a folder that keeps finished attacks: the same call goes on where it was interrupted.
     time_limit : seconds after which it stops with ``OutOfTime``, after the attack that reaches it.
     say : called with a line at a time: findings, cost before it starts, progress.
+    progress : whether a bar of forward passes shows the time left; None: where stderr is a
+        terminal. In a notebook it is a widget.
     class_names : of the classes 0, 1, ..., for pictures.
     source, data, command : the model, the images and how to repeat it, in words for the record.
 
@@ -77,26 +85,28 @@ def examine(
         check_line(what, text)
     if time_limit is not None and not time_limit > 0:
         raise UserError(f"time_limit is in seconds, above 0, not {time_limit!r}")
-    announcer = Announcer(say) if say else None
-    found = evaluation.examine(
-        model,
-        x,
-        y,
-        eps=eps,
-        effort=effort,
-        score=score,
-        accept=accept,
-        x_val=x_val,
-        y_val=y_val,
-        batch_size=batch_size,
-        seed=seed,
-        processes=processes,
-        eot=eot,
-        state=state,
-        deadline=None if time_limit is None else time.time() + time_limit,
-        on_plan=announcer.plan if announcer else None,
-        on_progress=announcer.done if announcer else None,
-    )
+    bar = sys.stderr.isatty() if progress is None else progress
+    with Announcer(say, bar) as announcer:
+        found = evaluation.examine(
+            model,
+            x,
+            y,
+            eps=eps,
+            effort=effort,
+            score=score,
+            accept=accept,
+            x_val=x_val,
+            y_val=y_val,
+            siblings=siblings,
+            batch_size=batch_size,
+            seed=seed,
+            processes=processes,
+            eot=eot,
+            state=state,
+            deadline=None if time_limit is None else time.time() + time_limit,
+            on_plan=announcer.plan,
+            on_progress=announcer.done,
+        )
     if len(names) > found.record["num_classes"]:
         names = []  # of other classes: pictures call them by number
     known = {"source": source, "data": data, "command": command, "class_names": names}

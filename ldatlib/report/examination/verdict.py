@@ -16,6 +16,7 @@ _TRY = {
     "chance": "compare labels and preprocessing with those of the training",
     "constant": "compare labels and preprocessing with those of the training",
     "batch": "let batch norms use their running statistics",
+    "budget": "a budget in units of [0,1], such as 8/255",
     "square": "a black box goes further than gradients: a differentiable stand-in, or more queries",
     "transfer": "a surrogate goes further than gradients: a differentiable stand-in",
     "gradients": "attack the logits before whatever saturates or rounds",
@@ -58,6 +59,8 @@ def turn_title(family: str, key: str) -> str:
     _, _, name = key.partition("_")
     if family != "masking":
         return attack_title(key)
+    if name.startswith("transfer_"):
+        return f"test for masking: transfer from {name.removeprefix('transfer_')}"
     own = "other step sizes" if name.startswith("step_size") else _OF_TESTS.get(name)
     return f"test for masking: {own or TESTS[name]}"
 
