@@ -21,6 +21,7 @@ from ldatlib.execution import default_device
 from ldatlib.files import alone, as_path, check_writable, home
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine
+from ldatlib.study.held_out import digits_split
 from ldatlib.study.records.examination import read_examination
 from ldatlib.study.settings import parse_duration, parse_value
 from ldatlib.study.sources import attribute_of, model_of
@@ -66,13 +67,17 @@ def run(request: Request, say: Say) -> int:
         _check_folder(folder, request)
     model: Any = model_of(request.source)
     score = _score(request.reject)
+    sizes, split = digits_split(model) if request.data == "digits" else (None, "")
     images = load_images(
         request.data,
         limit=request.images,
         root=request.data_root,
         image_size=request.image_size,
+        sizes=sizes,
     )
     say(f"{len(images.y)} images of {images.title}, {_size(images)}")
+    if split:
+        say(f"note: {split}")
     device = default_device()
     x, y = images.x.to(device), images.y.to(device)
     how: dict[str, Any] = {"effort": request.effort, "score": score, "accept": request.accept}
