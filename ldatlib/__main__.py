@@ -156,6 +156,7 @@ def _examined(sub: argparse.ArgumentParser) -> None:
     add("--effort", default="standard", help="quick, standard (default) or thorough")
     add("--reject", metavar="SCORE", help="posterior, log_likelihood, or FILE.py:FUNCTION")
     add("--accept", type=float, default=0.95, help="clean share it accepts (default: 0.95)")
+    add("--threshold-data", metavar="DATA", help="images that freeze its threshold; as --data")
     add("--eot", type=int, metavar="N", help="passes that a randomised model is averaged over")
     add("--out", metavar="DIR", help="output folder (default: runs/examine-SOURCE)")
     add("--time-limit", metavar="TIME", help="stop in good order, such as 9m; go on next time")

@@ -115,6 +115,22 @@ def test_frames(examined, name):
             assert (of_norm.left <= of_norm.left.shift(fill_value=30)).all()
 
 
+def test_the_images_say_what_the_detector_did_with_each(examined):
+    """The half that is attacked; the sentence of the verdict counts the same images."""
+    found, _ = examined
+    table, of = found.frame("images"), found.record.norms["l2"].detector
+    assert table.l2_missed.isna().tolist() == [True, False] * 15
+    attacked = table[1::2]
+    assert (attacked.l2_fooled == attacked.l2_stopped + attacked.l2_missed).all()
+    assert attacked.l2_missed.mean() == pytest.approx(of.missed.value)
+    (said,) = [line for line in found.verdict.splitlines() if line.startswith("L2 0.2: of 15")]
+    refused = 15 - attacked.l2_clean_accepted.sum()
+    assert f"refuses {refused} as they are; for {attacked.l2_fooled.sum()} an image" in said
+    assert f"it stops {attacked.l2_stopped.sum()} of these, and accepts" in said
+    older = msgspec.structs.replace(of, by_image=None)
+    assert verdict.of_stopped(older) is None
+
+
 def test_unknown_names_are_refused(examined):
     with pytest.raises(UserError, match="unknown table 'x'; known: verdict"):
         examined[0].frame("x")

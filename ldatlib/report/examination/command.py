@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ldatlib.data.cifar import CIFAR
 from ldatlib.data.images import Images, load_images
 from ldatlib.data.names import shown
 from ldatlib.errors import OutOfTime, UserError
@@ -41,6 +42,7 @@ class Request:
     effort: str = "standard"
     reject: str | None = None
     accept: float = 0.95
+    threshold_data: str | None = None
     eot: int | None = None
     out: str | None = None
     time_limit: str | None = None
@@ -59,6 +61,8 @@ def run(request: Request, say: Say) -> int:
     Raises ``UserError`` for whatever is wrong with it, before the first attack.
     """
     eps = _budgets(request)
+    if request.threshold_data is not None and request.reject is None:
+        raise UserError("--threshold-data freezes the threshold of a detector: add --reject SCORE")
     effort_of(request.effort)
     # From the start, as of every other command: loading counts.
     limit = None if request.time_limit is None else parse_duration(request.time_limit)
@@ -67,20 +71,14 @@ def run(request: Request, say: Say) -> int:
         _check_folder(folder, request)
     model: Any = model_of(request.source)
     score = _score(request.reject)
-    sizes, split = digits_split(model) if request.data == "digits" else (None, "")
-    images = load_images(
-        request.data,
-        limit=request.images,
-        root=request.data_root,
-        image_size=request.image_size,
-        sizes=sizes,
-    )
-    say(f"{len(images.y)} images of {images.title}, {_size(images)}")
-    if split:
-        say(f"note: {split}")
+    where = {"root": request.data_root, "image_size": request.image_size}
+    images = _images(request.data, request, model, say, **where)
+    freezing = _freezing(request, images, model, say)
     device = default_device()
     x, y = images.x.to(device), images.y.to(device)
     how: dict[str, Any] = {"effort": request.effort, "score": score, "accept": request.accept}
+    if freezing is not None:
+        how |= {"x_val": freezing.x.to(device), "y_val": freezing.y.to(device)}
     how |= {"eot": request.eot, "batch_size": request.batch_size, "seed": request.seed}
     with warnings.catch_warnings():
         # They are said line by line before the first attack, and stand in the verdict.
@@ -103,6 +101,7 @@ def run(request: Request, say: Say) -> int:
                     class_names=images.class_names,
                     source=shown(request.source),
                     data=images.title,
+                    threshold_data=None if freezing is None else freezing.title,
                     command=request.command,
                 )
             except OutOfTime as stop:
@@ -115,6 +114,35 @@ def run(request: Request, say: Say) -> int:
                 (folder / PARTIAL).rmdir()
     say(f"\n{found.verdict}\n\nthe page: {folder / PAGE}")
     return 0
+
+
+def _images(data: str, request: Request, model: Any, say: Say, **where: Any) -> Images:
+    """Test images by their text; what they are is said."""
+    sizes, split = digits_split(model) if data == "digits" else (None, "")
+    found = load_images(data, limit=request.images, sizes=sizes, **where)
+    say(f"{len(found.y)} images of {found.title}, {_size(found)}")
+    if split:
+        say(f"note: {split}")
+    return found
+
+
+def _freezing(request: Request, images: Images, model: Any, say: Say) -> Images | None:
+    """The images that freeze the detector's threshold; None where every second image does."""
+    data = request.threshold_data
+    if data is None:
+        return None
+    where: dict[str, Any] = {"root": request.data_root} if data in CIFAR else {}
+    if Path(data).is_dir():
+        where["image_size"] = request.image_size
+    say("the detector's threshold is frozen on:")
+    found = _images(data, request, model, say, **where)
+    both = (found.class_names, images.class_names)
+    if all(both) and both[0] != both[1]:
+        raise UserError(
+            f"the classes of {found.title}, which would freeze the threshold, are not those of "
+            f"{images.title}: {', '.join(both[0][:5])}, ... and {', '.join(both[1][:5])}, ..."
+        )
+    return found
 
 
 def _budgets(request: Request) -> dict[str, float]:
