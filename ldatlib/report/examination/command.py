@@ -20,6 +20,7 @@ from ldatlib.evaluation.gate.findings import EvaluationWarning
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device
 from ldatlib.files import alone, as_path, check_writable, home
+from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine
 from ldatlib.study.held_out import digits_split
@@ -112,7 +113,9 @@ def run(request: Request, say: Say) -> int:
             Partial(folder / PARTIAL, f"examination-{found.record.key}").clear()
             with suppress(OSError):
                 (folder / PARTIAL).rmdir()
-    say(f"\n{found.verdict}\n\nthe page: {folder / PAGE}")
+    missing = robustbench.why_not(found.record)
+    entry = f"none: {missing}" if missing else str(folder / "robustbench")
+    say(f"\n{found.verdict}\n\nRobustBench's entry: {entry}\nthe page: {folder / PAGE}")
     return 0
 
 
