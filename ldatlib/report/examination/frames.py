@@ -107,12 +107,12 @@ def images(record: Examination) -> pd.DataFrame:
         accepted, fooled, missed = map(from_bits, (seen.clean_accepted, seen.fooled, seen.missed))
         own = {"clean_accepted": accepted, "fooled": fooled, "stopped": fooled & ~missed}
         for column, bits in (own | {"missed": missed}).items():
-            rows = found.index[detected(record, norm.detector)]
+            rows = found.index[detected(norm.detector)]
             found[f"{name}_{column}"] = pd.Series(bits.int().tolist(), rows, dtype="Int64")
     return found.rename_axis("image").reset_index()
 
 
-def detected(record: Examination, of: ExaminedDetector) -> slice:
+def detected(of: ExaminedDetector) -> slice:
     """Which images were attacked as the detector's: all, or those that froze no threshold."""
     return slice(None) if of.images_given else slice(1, None, 2)
 

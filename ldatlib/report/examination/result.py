@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -12,6 +13,8 @@ from torch import Tensor
 from ldatlib.errors import UserError
 from ldatlib.files import as_path, save_tensors, write_bytes, write_json
 from ldatlib.report.examination import figures, page, robustbench, verdict
+from ldatlib.report.examination.compare import compare
+from ldatlib.report.examination.comparison import Comparison
 from ldatlib.report.examination.frames import FRAMES
 from ldatlib.study.records.examination import Examination as Record
 
@@ -53,6 +56,10 @@ class Examination:
         if name not in FIGURES:
             raise UserError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
         return figures.curve(self.record) if name == "curve" else figures.detector(self.record)
+
+    def compare(self, other: Any) -> Comparison:
+        """This examination (A) and another (B) of the same images: as ``compare.compare``."""
+        return compare(self, other)
 
     def html(self) -> str:
         """The page: one file that asks for no other, verdict first."""
