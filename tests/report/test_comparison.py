@@ -102,7 +102,8 @@ def test_the_verdict_says_who_has_more_or_that_nothing_is_shown(pair):
     first = found.verdict.splitlines()[0]
     assert first.startswith(f"L-inf 8/255: A {row.first.value:.1%} [")
     assert f"only A has {row.first_only}, only B {row.second_only}; p = " in first
-    assert "A: " in found.verdict and "B: " in found.verdict
+    assert "L2: masking alarms: A " in found.verdict
+    assert "\nA: " in found.verdict and "\nB: " in found.verdict
 
 
 def test_a_difference_is_said_with_its_interval(pair):
@@ -184,7 +185,7 @@ def test_the_page_escapes_everything_and_asks_for_nothing(pair):
     assert "<script" not in page and "<b>a</b>" not in page and "&lt;b&gt;a&lt;/b&gt;" in page
     assert set(re.findall(r'src="([^,"]{0,40})', page)) == {"data:image/png;base64"}
     assert "default-src 'none'" in page and page.index("p = ") < page.index("<table")
-    assert found._repr_html_().startswith('<div class="verdict')
+    assert "<script" not in found._repr_html_() and 'class="verdict' in found._repr_html_()
     with pytest.raises(UserError, match="unknown table"):
         found.frame("x")
     with pytest.raises(UserError, match="unknown figure"):

@@ -13,7 +13,7 @@ from ldatlib.files import as_path, write_bytes, write_json
 from ldatlib.report import words
 from ldatlib.report.examination import comparison_figures as figures
 from ldatlib.report.examination import page
-from ldatlib.report.examination.verdict import belief, budget, interval
+from ldatlib.report.examination.verdict import belief, budget, interval, masking
 from ldatlib.report.page import paragraph
 from ldatlib.report.paired import ALPHA
 from ldatlib.report.words import NORMS
@@ -88,6 +88,8 @@ def lines(found: Comparison) -> list[str]:
     """The verdict: each norm, the detectors, clean accuracy, then what to be careful with."""
     record, order = found.record, ("worst_case", "detector", "clean")
     said = [_sentence(record, r) for what in order for r in record.rows if r.what == what]
+    a, b = (examined.norms for examined in found.examinations)
+    said += [f"{NORMS[n]}: masking alarms: A {masking(a[n])}; B {masking(b[n])}" for n in a]
     said += [f"unlike: {text}" for text in record.unlike]
     for side, examined in zip((record.first, record.second), found.examinations, strict=True):
         if not side.ok:
@@ -101,9 +103,9 @@ def _sentence(record: Record, row: Compared) -> str:
     if row.norm is not None:
         under = budget(row.norm, record.eps[row.norm])
         under += f" {row.title}" if row.what == "detector" else ""
-    count = row.first.count
+    count, what = row.first.count, "robust" if row.what == "detector" else "right"
     return (
-        f"{under}: A {interval(row.first)}, B {interval(row.second)} of {count} images right; "
+        f"{under}: A {interval(row.first)}, B {interval(row.second)} of {count} images {what}; "
         f"{_conclusion(record, row)}"
     )
 
@@ -171,6 +173,7 @@ def _body(found: Comparison, pictures: bool) -> str:
     tests = tests[["norm", "title", "A", "B"]] if len(tests) else tests
     commands = [f"{side.name}: {side.command}" for side in sides if side.command]
     parts = [
+        *(paragraph(side.source, f"{side.name}:") for side in sides),
         f'<div class="{"verdict doubt" if alarm else "verdict"}">{verdict}</div>',
         page.section("The two", models, "models"),
         paragraph(f"{record.data}: {record.images} images.", "Data."),

@@ -47,16 +47,20 @@ def curve(examinations: Sequence[Examination]) -> Figure:
     norms = list(examinations[0].norms)
     figure, axes = panels(1, len(norms), 4.2 * len(norms), 3.0, sharey=True)
     for axis, norm in zip(axes[0], norms, strict=True):
+        budgets: set[float] = set()
         for name, record in zip(_COLOURS, examinations, strict=True):
             found = frames.curve(record)
             points = found[found.norm == norm] if len(found) else found
             if len(points):
-                look = {"color": _COLOURS[name]}
+                look, budgets = {"color": _COLOURS[name]}, budgets | set(points.eps)
                 low, high = points.robust_accuracy_low, points.robust_accuracy_high
                 axis.plot(points.eps, points.robust_accuracy, "-o", ms=3, label=name, **look)
                 axis.fill_between(points.eps, low, high, alpha=0.15, **look)
         if axis.lines:
             axis.set_xscale("log")
+            # Doubled from one to the next: ticks of their own would stand on each other.
+            axis.set_xticks(sorted(budgets), [f"{eps:.3g}" for eps in sorted(budgets)], fontsize=7)
+            axis.minorticks_off()
             axis.legend(fontsize=8)
         else:
             say(axis, "the tests for masking were not run")
