@@ -177,7 +177,8 @@ def _searched(record: Examined, name: str) -> tuple:
     masking, effort = record.norms[name].masking, _effort(record)
     tests = masking.tests if masking else []
     transfer = any(test.test == "transfer" and test.verdict != "skipped" for test in tests)
-    return masking is None, effort["masking"], effort["masking_images"], transfer
+    siblings = record.settings.get("siblings") or None
+    return masking is None, effort["masking"], effort["masking_images"], transfer and siblings
 
 
 def _of_detectors(a: Examined, b: Examined, name: str, unlike: list[str]) -> Iterator[Compared]:
