@@ -4,6 +4,7 @@
     ldat evaluate --profile cifar10 --training ldat --kinds whitebox,autoattack --out runs/gpu
     ldat clean --profile demo
     ldat examine mine.py:make_model --data cifar10 --eps-linf 8/255 --dry-run
+    ldat compare runs/examine-mine.py-make_model runs/examine-other.py-make_model
 
 They need torch, torchvision, scikit-learn, pandas, safetensors, msgspec, filelock, joblib and
 tqdm; ``evaluate`` foolbox and pyautoattack, too. The output folder is one of the runner's:
@@ -145,6 +146,13 @@ def examine(options: argparse.Namespace) -> int:
     return run(Request(**given, command=shlex.join(["ldat", *options.argv])), _say)
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Compare two examinations of the same images: what is left of each, tested in pairs."""
+    from ldatlib.report.examination.comparison_command import run
+
+    return run(options.first, options.second, options.out, _say)
+
+
 def _examined(sub: argparse.ArgumentParser) -> None:
     """The options of ``examine``; defaults are those of ``Request``."""
     add = sub.add_argument
@@ -168,6 +176,7 @@ def _examined(sub: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="another network of the same task, for the test by transfer; may be repeated",
     )
+    add("--threshold-data", metavar="DATA", help="images that freeze its threshold; as --data")
     add("--eot", type=int, metavar="N", help="passes that a randomised model is averaged over")
     add("--out", metavar="DIR", help="output folder (default: runs/examine-SOURCE)")
     add("--time-limit", metavar="TIME", help="stop in good order, such as 9m; go on next time")
@@ -248,6 +257,13 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("examine", help=about, description=about)
     sub.set_defaults(work=examine)
     _examined(sub)
+
+    about = compare.__doc__.splitlines()[0]
+    sub = commands.add_parser("compare", help=about, description=about)
+    sub.set_defaults(work=compare)
+    sub.add_argument("first", metavar="A", help="folder of an examination, or examination.json")
+    sub.add_argument("second", metavar="B", help="another of the same images")
+    sub.add_argument("--out", metavar="DIR", help="output folder (default: runs/compare-A-B)")
     return top
 
 

@@ -3,8 +3,9 @@
 Which images: all, or a random sample of them, always the same; in the order of their source.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ldatlib.data.load import load_dataset
 from ldatlib.data.names import check_line, shown
 from ldatlib.data.npz import read_test_arrays
 from ldatlib.data.pictures import read_pictures
-from ldatlib.data.splits import shuffled
+from ldatlib.data.splits import Sizes, shuffled
 from ldatlib.errors import UserError, check_count
 from ldatlib.files import as_path
 
@@ -40,6 +41,7 @@ def load_images(
     limit: int | None = None,
     root: str | Path | None = None,
     image_size: int | None = None,
+    sizes: Sizes | None = None,
 ) -> Images:
     """Test images and their classes.
 
@@ -52,6 +54,7 @@ def load_images(
     limit : at most so many images.
     root : where CIFAR's archive lies or is put.
     image_size : side of the squares that a folder's pictures are made to, as of ``load_dataset``.
+    sizes : how digits, or CIFAR, are divided; as of ``load_dataset`` unless said.
 
     Raises
     ------
@@ -66,7 +69,10 @@ def load_images(
     if name in NAMED:
         if image_size is not None:
             raise UserError(f"{name} has images of one size; drop image_size")
-        found = load_dataset(name, root=root)
+        divided: dict[str, Any] = {}
+        if sizes is not None:
+            divided = {f"{split}_size": size for split, size in asdict(sizes).items()}
+        found = load_dataset(name, root=root, **divided)
         x, y = found.split("test", limit)
         return Images(found.title, found.class_names, x, y)
     path = as_path(data, "data")

@@ -26,7 +26,7 @@ from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.extreme_scores import highest_score, lowest_score
 from ldatlib.evaluation.gate.entry import check, gated, said
 from ldatlib.evaluation.joint import UNIT, Scale, differentiable, scale_of
-from ldatlib.evaluation.robustness import share
+from ldatlib.evaluation.robustness import share, to_bits
 
 # Of the budget: within these a right image must not be refused.
 FRACTIONS = (0.25, 0.5, 1.0)
@@ -178,8 +178,10 @@ def reject(
     Returns
     -------
     ``differentiable``, ``scale``, ``thresholds`` (``accept_95`` and ``accept_99`` unless said
-    otherwise), ``missed`` at each, ``auc`` (clean right images against wrong ones of the highest
-    score; None without any), ``curve``, a dictionary a point, and ``gate``, what was said before.
+    otherwise), ``missed`` at each, ``images`` at each (a digit an image: ``clean_accepted``;
+    ``fooled``, a wrong image was found in the ball; ``missed``, one that is accepted), ``auc``
+    (clean right images against wrong ones of the highest score; None without any), ``curve``, a
+    dictionary a point, and ``gate``, what was said before.
 
     Raises
     ------
@@ -199,15 +201,22 @@ def reject(
     acceptances = sorted({*ACCEPTANCES, *accept})
     clean, highest = judge(model, x, y, score), judge(model, found.highest, y, score)
     lowest = {f: judge(model, images, y, score) for f, images in found.lowest.items()}
-    missed = {}
+    missed, images = {}, {}
     for (name, cut), of_cut in zip(cuts.items(), found.at, strict=True):
         values, right = judge(model, of_cut.images, y, score)
-        missed[name] = share((~right & (values >= cut)) | (~highest[1] & (highest[0] >= cut)))
+        passed = (~right & (values >= cut)) | (~highest[1] & (highest[0] >= cut))
+        missed[name] = share(passed)
+        images[name] = {
+            "clean_accepted": to_bits(clean[0] >= cut),
+            "fooled": to_bits(~right | ~highest[1]),
+            "missed": to_bits(passed),
+        }
     return {
         "differentiable": differentiable(model, x, score),
         "scale": asdict(scale),
         "thresholds": cuts,
         "missed": missed,
+        "images": images,
         "auc": detection.roc(clean[0][clean[1]], highest[0][clean[1] & ~highest[1]])["auc"],
         "curve": [asdict(point) for point in curve(val, clean, highest, lowest, acceptances)],
         "gate": said(),

@@ -91,6 +91,7 @@ class Files:
             "network": config.network.as_dict() if config.network else None,
             "class_names": list(dataset.class_names),
             "dataset": dataset.title,
+            "images": {split: len(labels) for split, labels in dataset.labels.items()},
         }
         if head is not None:
             self.about["head"] = head

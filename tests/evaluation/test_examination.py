@@ -197,6 +197,13 @@ def test_the_detector_is_frozen_on_one_half_and_attacked_on_the_other(net, image
     right = from_bits(found.record["norms"]["linf"]["right"])[1::2]
     assert all_accepted["robust"]["0"]["value"] <= right.double().mean()
     assert of["robust"]["0"]["count"] == 12
+    # Image by image it is the same: accepted and right when clean, and nothing wrong is accepted.
+    accepted, fooled, missed = map(from_bits, of["by_image"].values())
+    clean = from_bits(found.record["clean_right"])[1::2]
+    assert (fooled | ~missed).all() and (fooled | clean).all()
+    robust = (clean & accepted & ~missed).double().mean().item()
+    assert of["robust"]["0"]["value"] == pytest.approx(robust)
+    assert of["missed"]["value"] == pytest.approx(missed.double().mean().item())
 
     x_val, y_val = mostly_right(net, 10)
     given = examine(
@@ -209,6 +216,18 @@ def test_the_detector_is_frozen_on_one_half_and_attacked_on_the_other(net, image
         y_val=y_val,
     ).record["norms"]["linf"]["detector"]
     assert (given["frozen_on"], given["images"], given["images_given"]) == (10, 24, True)
+    assert given["left_out"] == 0 and len(given["by_image"]["missed"]) == 24
+
+
+def test_no_threshold_is_frozen_on_what_is_attacked(net, images):
+    x, y = images
+    how = {"eps": {"linf": 0.05}, "effort": "least", "score": "posterior"}
+    x_val, y_val = mostly_right(net, 10)
+    both = {"x_val": torch.cat([x[:3], x_val]), "y_val": torch.cat([y[:3], y_val])}
+    of = examine(net, x, y, **how, **both).record["norms"]["linf"]["detector"]
+    assert (of["frozen_on"], of["left_out"]) == (10, 3)
+    with pytest.raises(UserError, match="all 6 images that would freeze .* every second image"):
+        examine(net, x, y, **how, x_val=x[:6], y_val=y[:6])
 
 
 def test_images_of_siblings_are_tried_on_the_model(net, images):

@@ -117,7 +117,7 @@ def test_it_leaves_record_page_and_tables(tmp_path, capsys):
     assert examine("--eps-l2", "0.3", "--out", "out", "--reject", "posterior") == 0
     said = capsys.readouterr().out
     assert "24 images of images, 1 x 8 x 8 pixels" in said
-    assert "forward passes" in said and "at most" in said.splitlines()[-6]
+    assert "forward passes" in said and "images right under L2 0.3" in said
     assert f"the page: {'out'}/examination.html" in said
     left = {
         str(path.relative_to(tmp_path / "out"))
@@ -133,6 +133,22 @@ def test_it_leaves_record_page_and_tables(tmp_path, capsys):
     assert record.command.startswith("ldat examine mine.py:make --data images.npz --eps-linf 8/255")
     assert record.norms["linf"].eps == 8 / 255 and record.norms["l2"].detector.images == 12
     assert record.clean_accuracy.value == 1 and record.images == 24
+
+
+def test_the_threshold_is_frozen_on_other_images(tmp_path, small, capsys):
+    x, y = small
+    np.savez("other.npz", x=255 - x.numpy(), y=y.numpy(), class_names=["a", "b", "c"])
+    freeze = ("--reject", "posterior", "--threshold-data", "other.npz")
+    assert examine("--out", "out", *freeze) == 0
+    out = capsys.readouterr().out
+    assert "24 images of other, 1 x 8 x 8" in out and "frozen on other: 24" in out
+    record = read_examination("out/examination.json")
+    of = record.norms["linf"].detector
+    assert (of.images, of.frozen_on, of.images_given) == (24, 24, True)
+    assert record.threshold_data == "other" and "--threshold-data other.npz" in record.command
+    np.savez("named.npz", x=x.numpy(), y=y.numpy(), class_names=["a", "b", "d"])
+    assert examine("--out", "more", *freeze, data="named.npz") == 1
+    assert "the classes of other, which would freeze" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_the_cost_and_leaves_nothing(tmp_path, capsys):
@@ -306,6 +322,11 @@ def test_a_randomised_model_by_its_mean(capsys):
         ({"more": ("--reject", "entropy")}, "unknown score 'entropy'"),
         ({"more": ("--reject", "log_likelihood")}, "no likelihood"),
         ({"more": ("--reject", "posterior", "--accept", "95")}, "such as 0.95"),
+        ({"more": ("--threshold-data", "images.npz")}, "add --reject SCORE"),
+        (
+            {"more": ("--reject", "posterior", "--threshold-data", "images.npz")},
+            "all 24 images that would freeze",
+        ),
         ({"more": ("--time-limit", "soon")}, "such as 9m"),
         ({"more": ("--processes", "0")}, "processes must be"),
         ({"more": ("--images", "0")}, "images must be"),

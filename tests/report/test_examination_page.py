@@ -14,10 +14,13 @@ from torch import nn
 
 import ldatlib
 from ldatlib import UserError
+from ldatlib.evaluation.autoattack import STANDARD
 from ldatlib.evaluation.examination import effort as efforts
+from ldatlib.evaluation.masking.verdicts import TITLES as TESTS
 from ldatlib.evaluation.robustness import wilson_interval
-from ldatlib.report.examination import verdict
+from ldatlib.report.examination import robustbench, verdict
 from ldatlib.report.examination.frames import FRAMES
+from ldatlib.study.records.common import Said
 from ldatlib.study.records.examination import read_examination
 
 EPS = {"linf": 8 / 255, "l2": 0.2}
@@ -115,6 +118,22 @@ def test_frames(examined, name):
             assert (of_norm.left <= of_norm.left.shift(fill_value=30)).all()
 
 
+def test_the_images_say_what_the_detector_did_with_each(examined):
+    """The half that is attacked; the sentence of the verdict counts the same images."""
+    found, _ = examined
+    table, of = found.frame("images"), found.record.norms["l2"].detector
+    assert table.l2_missed.isna().tolist() == [True, False] * 15
+    attacked = table[1::2]
+    assert (attacked.l2_fooled == attacked.l2_stopped + attacked.l2_missed).all()
+    assert attacked.l2_missed.mean() == pytest.approx(of.missed.value)
+    (said,) = [line for line in found.verdict.splitlines() if line.startswith("L2 0.2: of 15")]
+    refused = 15 - attacked.l2_clean_accepted.sum()
+    assert f"refuses {refused} as they are; for {attacked.l2_fooled.sum()} an image" in said
+    assert f"it stops {attacked.l2_stopped.sum()} of these, and accepts" in said
+    older = msgspec.structs.replace(of, by_image=None)
+    assert verdict.of_stopped(older) is None
+
+
 def test_unknown_names_are_refused(examined):
     with pytest.raises(UserError, match="unknown table 'x'; known: verdict"):
         examined[0].frame("x")
@@ -146,6 +165,63 @@ def test_the_page_escapes_everything_and_asks_for_nothing(examined):
     assert "default-src 'none'" in page and "href" not in page and "@import" not in page
     # The verdict stands before everything else.
     assert page.index("at most") < page.index("<table")
+
+
+def of_a_thousand(record, **norm):
+    """The record with 1,000 images that every attack of AutoAttack met."""
+    replace = msgspec.structs.replace
+    turn = replace(record.norms["linf"].turns[0], family="autoattack", left=421)
+    ensemble = [replace(turn, attack=f"linf_{name}") for name in STANDARD]
+    of = replace(record.norms["linf"], turns=ensemble, converged=True, **norm)
+    said = {"images": 1000, "data": "CIFAR-10", "doubts": [], "gate": []}
+    return replace(record, norms={"linf": of}, **said)
+
+
+def test_an_entry_of_robustbench(examined):
+    """Fields and types as in RobustBench's model_info/cifar10/Linf/Bai2024MixedNUTS.json."""
+    record = of_a_thousand(examined[0].record)
+    entry = robustbench.entries(record)["Linf"]
+    assert list(entry) == [
+        *("link", "name", "authors", "additional_data", "number_forward_passes", "dataset"),
+        *("venue", "architecture", "eps", "clean_acc", "reported", "autoattack_acc", "external"),
+        *("footnote", "unreliable"),
+    ]
+    assert (entry["dataset"], entry["eps"], entry["autoattack_acc"]) == ("cifar10", "8/255", "42.1")
+    assert float(entry["external"]) == round(100 * record.norms["linf"].robust_accuracy.value, 2)
+    assert entry["number_forward_passes"] == 1 and entry["unreliable"] is False
+    assert entry["link"] is None and "unreliable" not in entry["footnote"]
+
+
+def test_what_makes_an_entry_unreliable_is_said_in_words(examined):
+    record = of_a_thousand(examined[0].record)
+    noisy = {"name": "randomised", "severity": "warning", "text": "drawn"}
+    record = msgspec.structs.replace(
+        record,
+        gate=[msgspec.convert(noisy, type=Said)],
+        doubts=["gate: randomised", "linf: masking square", "l2: masking transfer"],
+        settings=record.settings | {"eot": 20},
+    )
+    entry = robustbench.entries(record)["Linf"]
+    assert entry["unreliable"] and entry["number_forward_passes"] == 20
+    assert entry["footnote"].endswith(
+        "Possibly unreliable: the forward pass is random; tests for gradient masking sound "
+        f"({TESTS['square']})."
+    )
+
+
+def test_where_there_is_no_entry_it_is_said_why(examined, tmp_path):
+    record = examined[0].record
+    assert robustbench.why_not(record) == "30 images are fewer than 1,000"
+    enough = msgspec.structs.replace(record, images=1000)
+    assert "did not run in full under L-inf" in robustbench.why_not(enough)
+    whole = replace(examined[0], record=of_a_thousand(record))
+    path = whole.save(tmp_path) / "robustbench" / "Linf.json"
+    assert (
+        json.loads(path.read_text())["clean_acc"]
+        == robustbench.entries(whole.record)["Linf"]["clean_acc"]
+    )
+    examined[0].save(tmp_path)
+    assert not path.exists()
 
 
 def test_warnings_of_the_gate_are_in_the_verdict():

@@ -118,6 +118,7 @@ def test_files_and_log(name, digits, tmp_path):
     header = load_model(result.last).header
     assert header["epoch"] == 3 and header["metrics"] == result.log[-1]
     assert header["fingerprint"] == digits.fingerprint
+    assert header["images"] == {"train": 96, "val": 300, "test": 400}
     assert header["config"] == json.loads(json.dumps(config(name).as_dict()))
     robust = [line["val_robust_accuracy"] for line in result.log]
     best = load_model(result.best).header

@@ -21,6 +21,7 @@ class Detector:
     """A score, and the share of clean images to accept.
 
     ``x_val``, ``y_val`` freeze the threshold; ``rows`` [n] of the test images are attacked.
+    ``left_out``: images given for the threshold that are test images, too.
     """
 
     score: Score
@@ -29,6 +30,7 @@ class Detector:
     y_val: Tensor
     rows: Tensor
     given: bool
+    left_out: int = 0
 
     @property
     def name(self) -> str:
@@ -44,6 +46,7 @@ class Detector:
             "accept": self.accept,
             "frozen_on": len(self.y_val),
             "images_given": self.given,
+            "left_out": self.left_out,
         }
 
     def seen(self, model: nn.Module) -> list[Tensor]:
@@ -67,12 +70,14 @@ def detector_of(
     """The detector, None where there is no score; everything that it needs is tried before.
 
     ``clean`` [N]: the test images that are right. Without ``x_val`` every second test image freezes
-    the threshold, and the others are attacked.
+    the threshold, and the others are attacked. Of ``x_val`` what is among the test images is left
+    out.
 
     Raises
     ------
-    UserError : as ``joint.check_score`` and ``detection.own_score``; a share out of range; nothing
-        to freeze on; a score without a gradient where Square has no room.
+    UserError : as ``joint.check_score`` and ``detection.own_score``; a share out of range; images
+        of another shape, or nothing, to freeze on; a score without a gradient where Square has no
+        room.
     """
     if (x_val is None) != (y_val is None):
         raise UserError("x_val and y_val go together: pass both, or neither")
@@ -86,10 +91,12 @@ def detector_of(
         raise UserError(
             f"accept is the share of clean images to accept, such as 0.95, not {accept!r}"
         )
+    left_out = 0
     if x_val is not None:
         checked = check(model, x_val, y_val)
         assert checked.y is not None  # there are labels
-        x_val, y_val, rows = checked.x, checked.y, torch.arange(len(x), device=x.device)
+        x_val, y_val, left_out = _others(checked.x, checked.y, x)
+        rows = torch.arange(len(x), device=x.device)
         right = predict(model, x_val) == y_val
     else:
         if len(x) < 2:
@@ -107,4 +114,23 @@ def detector_of(
         if not differentiable(model, x, score):
             for norm in norms:
                 check_square(x, norm)
-    return Detector(score, float(accept), x_val, y_val, rows, len(rows) == len(x))
+    given = len(rows) == len(x)
+    return Detector(score, float(accept), x_val, y_val, rows, given, left_out)
+
+
+def _others(x_val: Tensor, y_val: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:
+    """What of the images that freeze a threshold is not attacked, and how many are left out."""
+    if x_val.shape[1:] != x.shape[1:]:
+        theirs, ours = (" x ".join(map(str, images.shape[1:])) for images in (x_val, x))
+        raise UserError(f"the threshold's images are {theirs}, those examined {ours}: one size")
+    examined = {image.tobytes() for image in x.cpu().numpy()}
+    others = [
+        row for row, image in enumerate(x_val.cpu().numpy()) if image.tobytes() not in examined
+    ]
+    if not others:
+        raise UserError(
+            f"all {len(x_val)} images that would freeze the threshold are examined, too; a "
+            "threshold is frozen on others: pass those, or none, which takes every second image"
+        )
+    keep = torch.tensor(others, device=x_val.device)
+    return x_val[keep], y_val[keep], len(x_val) - len(others)

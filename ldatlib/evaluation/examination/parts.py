@@ -229,14 +229,13 @@ class Ball:
             batch_size=bench.batch_size,
             seed=bench.seed,
         )
-        ((threshold, missed),) = zip(
-            found["thresholds"].values(), found["missed"].values(), strict=True
-        )
+        ((name, threshold),) = found["thresholds"].items()
         (point,) = [p for p in found["curve"] if p["acceptance"] == detector.accept]
         return detector.settings() | {
             "images": len(rows),
             "threshold": threshold,
-            "missed": missed,
+            "missed": found["missed"][name],
+            "by_image": found["images"][name],
             "robust": point["robust"],
             "clean_acceptance": point["clean_acceptance"],
             "error_among_accepted": point["error_among_accepted"],

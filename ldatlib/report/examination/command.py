@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ldatlib.data.cifar import CIFAR
 from ldatlib.data.images import Images, load_images
 from ldatlib.data.names import shown
 from ldatlib.errors import OutOfTime, UserError
@@ -19,8 +20,10 @@ from ldatlib.evaluation.gate.findings import EvaluationWarning
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device
 from ldatlib.files import alone, as_path, check_writable, home
+from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine
+from ldatlib.study.held_out import digits_split
 from ldatlib.study.records.examination import read_examination
 from ldatlib.study.settings import parse_duration, parse_value
 from ldatlib.study.sources import attribute_of, model_of
@@ -42,6 +45,7 @@ class Request:
     accept: float = 0.95
     sibling: tuple[str, ...] = ()
     trust: bool = False
+    threshold_data: str | None = None
     eot: int | None = None
     out: str | None = None
     time_limit: str | None = None
@@ -60,6 +64,8 @@ def run(request: Request, say: Say) -> int:
     Raises ``UserError`` for whatever is wrong with it, before the first attack.
     """
     eps = _budgets(request)
+    if request.threshold_data is not None and request.reject is None:
+        raise UserError("--threshold-data freezes the threshold of a detector: add --reject SCORE")
     effort_of(request.effort)
     _check_sources(request)
     # From the start, as of every other command: loading counts.
@@ -70,17 +76,15 @@ def run(request: Request, say: Say) -> int:
     model: Any = model_of(request.source, trust=request.trust)
     siblings = {shown(text): model_of(text, trust=request.trust) for text in request.sibling}
     score = _score(request.reject)
-    images = load_images(
-        request.data,
-        limit=request.images,
-        root=request.data_root,
-        image_size=request.image_size,
-    )
-    say(f"{len(images.y)} images of {images.title}, {_size(images)}")
+    where = {"root": request.data_root, "image_size": request.image_size}
+    images = _images(request.data, request, model, say, **where)
+    freezing = _freezing(request, images, model, say)
     device = default_device()
     x, y = images.x.to(device), images.y.to(device)
     how: dict[str, Any] = {"effort": request.effort, "score": score, "accept": request.accept}
-    how |= {
+    if freezing is not None:
+        how |= {"x_val": freezing.x.to(device), "y_val": freezing.y.to(device)}
+        how |= {
         "siblings": siblings,
         "eot": request.eot,
         "batch_size": request.batch_size,
@@ -107,6 +111,7 @@ def run(request: Request, say: Say) -> int:
                     class_names=images.class_names,
                     source=shown(request.source),
                     data=images.title,
+                    threshold_data=None if freezing is None else freezing.title,
                     command=request.command,
                 )
             except OutOfTime as stop:
@@ -117,8 +122,39 @@ def run(request: Request, say: Say) -> int:
             Partial(folder / PARTIAL, f"examination-{found.record.key}").clear()
             with suppress(OSError):
                 (folder / PARTIAL).rmdir()
-    say(f"\n{found.verdict}\n\nthe page: {folder / PAGE}")
+    missing = robustbench.why_not(found.record)
+    entry = f"none: {missing}" if missing else str(folder / "robustbench")
+    say(f"\n{found.verdict}\n\nRobustBench's entry: {entry}\nthe page: {folder / PAGE}")
     return 0
+
+
+def _images(data: str, request: Request, model: Any, say: Say, **where: Any) -> Images:
+    """Test images by their text; what they are is said."""
+    sizes, split = digits_split(model) if data == "digits" else (None, "")
+    found = load_images(data, limit=request.images, sizes=sizes, **where)
+    say(f"{len(found.y)} images of {found.title}, {_size(found)}")
+    if split:
+        say(f"note: {split}")
+    return found
+
+
+def _freezing(request: Request, images: Images, model: Any, say: Say) -> Images | None:
+    """The images that freeze the detector's threshold; None where every second image does."""
+    data = request.threshold_data
+    if data is None:
+        return None
+    where: dict[str, Any] = {"root": request.data_root} if data in CIFAR else {}
+    if Path(data).is_dir():
+        where["image_size"] = request.image_size
+    say("the detector's threshold is frozen on:")
+    found = _images(data, request, model, say, **where)
+    both = (found.class_names, images.class_names)
+    if all(both) and both[0] != both[1]:
+        raise UserError(
+            f"the classes of {found.title}, which would freeze the threshold, are not those of "
+            f"{images.title}: {', '.join(both[0][:5])}, ... and {', '.join(both[1][:5])}, ..."
+        )
+    return found
 
 
 def _budgets(request: Request) -> dict[str, float]:

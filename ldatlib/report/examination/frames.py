@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import words
 from ldatlib.report.examination.verdict import converged, masking, strongest, turn_title
 from ldatlib.study.records.common import Share
-from ldatlib.study.records.examination import Examination
+from ldatlib.study.records.examination import Examination, ExaminedDetector
 
 
 def verdicts(record: Examination) -> pd.DataFrame:
@@ -90,10 +91,30 @@ def detector(record: Examination) -> pd.DataFrame:
 
 
 def images(record: Examination) -> pd.DataFrame:
-    """A row an image: whether it is right without an attack, and under everything of each norm."""
+    """A row an image: whether it is right without an attack, and under everything of each norm.
+
+    With a detector, at its threshold and by norm: whether the image is accepted as it is, whether
+    some image of its ball was found that is wrong, and whether every such was refused
+    (``stopped``), or one is accepted (``missed``). Images that froze the threshold have none.
+    """
     columns = {"clean": list(record.clean_right)}
     columns |= {name: list(norm.right) for name, norm in record.norms.items()}
-    return pd.DataFrame(columns).astype(int).rename_axis("image").reset_index()
+    found = pd.DataFrame(columns).astype(int)
+    for name, norm in record.norms.items():
+        seen = norm.detector and norm.detector.by_image
+        if not norm.detector or not seen:
+            continue
+        accepted, fooled, missed = map(from_bits, (seen.clean_accepted, seen.fooled, seen.missed))
+        own = {"clean_accepted": accepted, "fooled": fooled, "stopped": fooled & ~missed}
+        for column, bits in (own | {"missed": missed}).items():
+            rows = found.index[detected(norm.detector)]
+            found[f"{name}_{column}"] = pd.Series(bits.int().tolist(), rows, dtype="Int64")
+    return found.rename_axis("image").reset_index()
+
+
+def detected(of: ExaminedDetector) -> slice:
+    """Which images were attacked as the detector's: all, or those that froze no threshold."""
+    return slice(None) if of.images_given else slice(1, None, 2)
 
 
 FRAMES = {

@@ -30,13 +30,18 @@ pre{background:#f4f4f4;padding:.8em;white-space:pre-wrap}
 
 def whole(record: Examination, figures: Sequence[Figure]) -> str:
     """The page as a document."""
-    title = in_html(f"Examination of {record.source}")
+    return document(f"Examination of {record.source}", body(record, figures))
+
+
+def document(title: str, content: str) -> str:
+    """A page that asks for no other file: ``content`` is HTML, ``title`` is not."""
+    title = in_html(title)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{_LOOK}</style></head>\n"
-        f"<body><h1>{title}</h1>\n{body(record, figures)}\n</body></html>\n"
+        f"<body><h1>{title}</h1>\n{content}\n</body></html>\n"
     )
 
 
@@ -45,12 +50,12 @@ def body(record: Examination, figures: Sequence[Figure]) -> str:
     parts = [
         _verdict(record),
         paragraph(f"{record.data}: {record.images} images, {record.num_classes} classes.", "Data."),
-        _section("Attack by attack", _attacks(record), "attacks"),
-        _section("Tests for gradient masking", _tests(record), "masking"),
-        _section("The detector", _detector(record), "detector"),
-        *map(_picture, figures),
+        section("Attack by attack", _attacks(record), "attacks"),
+        section("Tests for gradient masking", _tests(record), "masking"),
+        section("The detector", _detector(record), "detector"),
+        *map(drawn, figures),
         "<h2>Not tried</h2>",
-        _list(record.not_tried),
+        listed(record.not_tried),
         "<h2>Again</h2>",
         _again(record),
         "<h2>Settings and provenance</h2>",
@@ -64,7 +69,8 @@ def _verdict(record: Examination) -> str:
     return f'<div class="{kind}">{"".join(map(paragraph, verdict.lines(record)))}</div>'
 
 
-def _section(title: str, frame: pd.DataFrame, name: str) -> str:
+def section(title: str, frame: pd.DataFrame, name: str) -> str:
+    """A table under its title; empty where it has no rows. ``name`` is for its HTML."""
     if not len(frame):
         return ""
     frame = frame.replace({"norm": NORMS}).astype(object)
@@ -90,13 +96,15 @@ def _detector(record: Examination) -> pd.DataFrame:
     return found[found.acceptance >= 0.8] if len(found) else found
 
 
-def _picture(figure: Figure) -> str:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110, metadata={"Software": None})
-    return inlined(drawn.getvalue(), in_html(caption(figure)))
+def drawn(figure: Figure) -> str:
+    """A figure within the page, with its words."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110, metadata={"Software": None})
+    return inlined(png.getvalue(), in_html(caption(figure)))
 
 
-def _list(lines: Sequence[str]) -> str:
+def listed(lines: Sequence[str]) -> str:
+    """Lines of plain text, one below the other."""
     return f"<ul>{''.join(f'<li>{in_html(line)}</li>' for line in lines)}</ul>"
 
 

@@ -1,7 +1,9 @@
 """What ``ldatlib.examine`` returns: the record, and everything that shows it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from ldatlib.errors import UserError
 from ldatlib.files import as_path, save_tensors, write_bytes, write_json
-from ldatlib.report.examination import figures, page, verdict
+from ldatlib.report.examination import figures, page, robustbench, verdict
+from ldatlib.report.examination.compare import compare
+from ldatlib.report.examination.comparison import Comparison
 from ldatlib.report.examination.frames import FRAMES
 from ldatlib.study.records.examination import Examination as Record
 
@@ -53,6 +57,10 @@ class Examination:
             raise UserError(f"unknown figure {name!r}; known: {', '.join(FIGURES)}")
         return figures.curve(self.record) if name == "curve" else figures.detector(self.record)
 
+    def compare(self, other: Any) -> Comparison:
+        """This examination (A) and another (B) of the same images: as ``compare.compare``."""
+        return compare(self, other)
+
     def html(self) -> str:
         """The page: one file that asks for no other, verdict first."""
         names = FIGURES if any(n.detector for n in self.record.norms.values()) else FIGURES[::2]
@@ -61,7 +69,9 @@ class Examination:
     def save(self, folder: str | Path) -> Path:
         """``examination.json``, ``examination.html``, ``tables/*.csv`` and the attacked images.
 
-        The images are in ``adversarial.safetensors``, by norm. Returns the folder.
+        The images are in ``adversarial.safetensors``, by norm. Of 1,000 images or more that
+        AutoAttack met ``robustbench/Linf.json`` and ``robustbench/L2.json``, as RobustBench has its
+        entries. Returns the folder.
 
         Raises ``UserError`` where it cannot be written.
         """
@@ -71,6 +81,13 @@ class Examination:
             if len(table):
                 text = table.to_csv(index=False)
                 write_bytes(folder / "tables" / f"{name}.csv", text.encode())
+        entries = robustbench.entries(self.record)
+        for threat_model in robustbench.THREAT_MODELS.values():
+            path = folder / "robustbench" / f"{threat_model}.json"
+            if threat_model in entries:
+                write_bytes(path, (json.dumps(entries[threat_model], indent=2) + "\n").encode())
+            else:
+                path.unlink(missing_ok=True)  # of an earlier examination
         save_tensors(folder / "adversarial.safetensors", self.x_adv, {"kind": "examination"})
         write_bytes(folder / "examination.html", self.html().encode())
         # Last: whoever finds it finds the others.

@@ -43,6 +43,7 @@ def examine(
     class_names: Sequence[str] = (),
     source: str = "a model given in Python",
     data: str = "images given in Python",
+    threshold_data: str | None = None,
     command: str | None = None,
 ) -> Examination:
     """What is left of a model under everything that is here, and whether to believe it.
@@ -70,7 +71,8 @@ def examine(
     progress : whether a bar of forward passes shows the time left; None: where stderr is a
         terminal. In a notebook it is a widget.
     class_names : of the classes 0, 1, ..., for pictures.
-    source, data, command : the model, the images and how to repeat it, in words for the record.
+    source, data, command : the model, the images and how to repeat it, in words for the record;
+        ``threshold_data`` those of ``x_val``.
 
     Returns
     -------
@@ -81,7 +83,8 @@ def examine(
     UserError : bad input, one line with the remedy, before anything is computed.
     """
     names = list(class_names)
-    for what, text in (("source", source), ("data", data), *(("class name", n) for n in names)):
+    words = {"source": source, "data": data, "threshold_data": threshold_data or data}
+    for what, text in (*words.items(), *(("class name", n) for n in names)):
         check_line(what, text)
     if time_limit is not None and not time_limit > 0:
         raise UserError(f"time_limit is in seconds, above 0, not {time_limit!r}")
@@ -109,7 +112,10 @@ def examine(
         )
     if len(names) > found.record["num_classes"]:
         names = []  # of other classes: pictures call them by number
+    if threshold_data is None and x_val is not None:
+        threshold_data = "images given in Python"
     known = {"source": source, "data": data, "command": command, "class_names": names}
+    known |= {"threshold_data": threshold_data}
     content = found.record | known | {"provenance": provenance(found.x.device)}
     record = msgspec.convert(content | {"seconds": _seconds(found.record)}, Record)
 

@@ -100,15 +100,35 @@ def of_norm(name: str, norm: ExaminedNorm) -> str:
     )
 
 
-def of_detector(detector: ExaminedDetector) -> str:
-    """What the detector is worth at its threshold, as one sentence."""
+def of_detector(detector: ExaminedDetector, data: str | None = None) -> str:
+    """What the detector is worth at its threshold, as one sentence; ``data`` froze it, if given."""
     error = detector.error_among_accepted
     wrong = f"; of what is accepted under attack {interval(error)} is wrong" if error else ""
-    on = "images given" if detector.images_given else "every second image"
+    on = data or ("images given" if detector.images_given else "every second image")
+    doubled = (
+        f"; {detector.left_out} more are examined, too, and were left out"
+        if detector.left_out
+        else ""
+    )
     return (
         f"with rejection by {detector.score}, which accepts {detector.accept:.0%} of the right "
         f"images: at most {interval(detector.robust['0'])} of {detector.images} robust{wrong} "
-        f"(threshold {detector.threshold:.4g}, frozen on {on}: {detector.frozen_on})"
+        f"(threshold {detector.threshold:.4g}, frozen on {on}: {detector.frozen_on}{doubled})"
+    )
+
+
+def of_stopped(detector: ExaminedDetector) -> str | None:
+    """How many images the detector refused, without an attack and under one; None: not kept."""
+    seen = detector.by_image
+    if seen is None:
+        return None
+    accepted, fooled, missed = (
+        bits.count("1") for bits in (seen.clean_accepted, seen.fooled, seen.missed)
+    )
+    return (
+        f"of {detector.images} images the detector refuses {detector.images - accepted} as they "
+        f"are; for {fooled} an image of the ball was found that is wrong: it stops "
+        f"{fooled - missed} of these, and accepts a wrong image of {missed}"
     )
 
 
@@ -118,7 +138,11 @@ def lines(record: Examination) -> list[str]:
     for name, norm in record.norms.items():
         said.append(of_norm(name, norm))
         if norm.detector:
-            said.append(f"{budget(name, norm.eps)}: {of_detector(norm.detector)}")
+            sentences = (
+                of_detector(norm.detector, record.threshold_data),
+                of_stopped(norm.detector),
+            )
+            said += [f"{budget(name, norm.eps)}: {text}" for text in sentences if text]
     said.append(f"clean: {interval(record.clean_accuracy)} of {record.images} images right")
     said += [f"{entry.severity}: {entry.name}: {entry.text}" for entry in record.gate]
     if record.class_names and len(record.class_names) != record.num_classes:

@@ -66,6 +66,18 @@ class Operating(Part, frozen=True, kw_only=True):
     ]
 
 
+class DetectedImages(Part, frozen=True, kw_only=True):
+    """What a detector did with each image, at its threshold; one digit an image, in their order.
+
+    Of the images that were attacked alone: without images given those are the second, fourth, ...
+    A detector has stopped the images that are ``fooled`` and not ``missed``.
+    """
+
+    clean_accepted: Annotated[Bits, about("1 where the image is accepted as it is")]
+    fooled: Annotated[Bits, about("1 where some image of the ball was found that is wrong")]
+    missed: Annotated[Bits, about("1 where some image of the ball is wrong and accepted")]
+
+
 class ExaminedDetector(Part, frozen=True, kw_only=True):
     """The model as a detector, under an attack that knows its score and threshold."""
 
@@ -73,9 +85,13 @@ class ExaminedDetector(Part, frozen=True, kw_only=True):
     accept: Annotated[Fraction, about("share of the right images that the threshold accepts")]
     frozen_on: Annotated[Count, about("images that froze the threshold")]
     images_given: Annotated[bool, about("those were given; else every second of the images")]
+    left_out: Annotated[Count, about("images given that are examined, too, and froze nothing")] = 0
     images: Annotated[Count, about("images that were attacked")]
     threshold: Annotated[float, about("in units of the score")]
     missed: Annotated[Share, about("wrong and accepted for some image of the ball")]
+    by_image: Annotated[
+        DetectedImages | None, about("image by image; null: before this was recorded")
+    ] = None
     clean_acceptance: Annotated[Share, about("of the right images that were attacked")]
     robust: Annotated[dict[str, Share], about("at the threshold; as of the curve's points")]
     error_among_accepted: Annotated[Share | None, about("at the threshold; null: none accepted")]
@@ -113,6 +129,10 @@ class Examination(Part, frozen=True, kw_only=True):
     kind: Literal["examination"] = "examination"
     source: Annotated[str, about("the model: a file or module with its function, or a checkpoint")]
     data: Annotated[str, about("the images, in words")]
+    threshold_data: Annotated[
+        str | None,
+        about("the images that froze the detector's threshold, in words; null: none were given"),
+    ] = None
     class_names: Annotated[list[str], about("of the classes 0, 1, ...; empty: not known")]
     command: Annotated[str | None, about("the command that repeats it; null: called from Python")]
     key: Annotated[str, about("ten hexadecimal digits: weights, images, settings")]
