@@ -6,7 +6,25 @@ stands in it once, ``STYLE`` in its head, and an ``element`` where a chart belon
 """
 
 from ldatlib.report.charts.explorer import explorer
+from ldatlib.report.charts.features import tsne
+from ldatlib.report.charts.gallery import gallery
 from ldatlib.report.charts.look import Chart, caption
 from ldatlib.report.charts.page import STYLE, element, html, script
+from ldatlib.report.charts.plane import toy_trajectories, walks
+from ldatlib.report.charts.sweeps import accuracy_by_eps, accuracy_by_steps
 
-__all__ = ["STYLE", "Chart", "caption", "element", "explorer", "html", "script"]
+__all__ = [
+    "STYLE",
+    "Chart",
+    "accuracy_by_eps",
+    "accuracy_by_steps",
+    "caption",
+    "element",
+    "explorer",
+    "gallery",
+    "html",
+    "script",
+    "toy_trajectories",
+    "tsne",
+    "walks",
+]

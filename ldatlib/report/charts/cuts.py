@@ -37,6 +37,11 @@ class Grid:
         """The place of the cut that lies nearest."""
         return int((self.cuts - threshold).abs().argmin())
 
+    def has(self, threshold: float) -> bool:
+        """Whether a cut is this threshold, but for what adding up steps in a browser rounds."""
+        near = float(self.cuts[self.nearest(threshold)])
+        return abs(near - threshold) <= 1e-9 * float(self.cuts[-1] - self.cuts[0])
+
     def reached(self, scores: Tensor) -> Tensor:
         """How many cuts accept each score [N]: at cut k it is accepted where this is above k."""
         return torch.searchsorted(self.cuts, scores.contiguous(), right=True)

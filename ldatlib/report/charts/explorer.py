@@ -56,7 +56,8 @@ def explorer(
     threshold : where the cut stands first, in units of the score; the frozen 95% threshold unless
         said. It is on the slider exactly, as are the recorded thresholds.
     controls : whether the page has inputs for defence, attack, score, split and cut. Without them
-        the chart's parameters (``defence``, ``score``, ``shown``, ``place``) wait for another hand.
+        the chart's parameters ``defence``, ``scored``,
+        ``shown`` and ``place`` (of the cut in its ``cuts.grid``) wait for another hand.
 
     Raises
     ------
@@ -78,15 +79,11 @@ def explorer(
     if controls:
         parameters = _inputs(records, defence, score, attack, place)
     else:
-        values = {"defence": defence, "score": score, "shown": attack, "place": place}
+        values = {"defence": defence, "scored": score, "shown": attack, "place": place}
         parameters = [alt.param(name=name, value=value) for name, value in values.items()]
     chosen = alt.Chart(data("sets")).transform_filter(
         "datum.defence == defence && datum.shown == shown && datum.score == scored"
     )
-    # A choice that another defence lacks stays, and the posterior stands in.
-    have = [name for name, found in records.items() if "log_likelihood" in found.scores]
-    lacks = f"score == 'log_likelihood' && indexof({json.dumps(have)}, defence) < 0"
-    parameters.append(alt.param(name="scored", expr=f"{lacks} ? 'posterior' : score"))
     along = _accumulated(chosen)
     here = along.transform_filter("datum.place == place")
     picture = alt.hconcat(_histogram(chosen, along, here), _roc(chosen, along, here), spacing=24)
@@ -107,12 +104,16 @@ def _inputs(
     attacks = dict.fromkeys(n for r in records.values() for n in detector.attacked_sets(r))
     scores = dict.fromkeys(name for record in records.values() for name in record.scores)
     splits = [("test", "test images"), ("val", "validation images (clean)")]
+    # A choice that another defence lacks stays, and the posterior stands in.
+    have = [name for name, found in records.items() if "log_likelihood" in found.scores]
+    lacks = f"score == 'log_likelihood' && indexof({json.dumps(have)}, defence) < 0"
     slider = alt.binding_range(min=0, max=cuts.STEPS, step=1, name="cut ")
     return [
         menu("defence", "defence", defences, defence),
         menu("attack", "attack", [(name, set_title(name)) for name in attacks], attack),
         menu("score", "score", [(name, glossary.title(name)) for name in scores], score),
         menu("split", "split", splits, "test"),
+        alt.param(name="scored", expr=f"{lacks} ? 'posterior' : score"),
         alt.param(name="shown", expr="split == 'val' ? 'val' : attack"),
         alt.param(name="place", value=place, bind=slider),
     ]
