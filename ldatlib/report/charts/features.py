@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ldatlib.errors import UserError
 from ldatlib.report.charts.look import Chart, data, drawn_up, finished
-from ldatlib.report.charts.pictures import data_uri
+from ldatlib.report.charts.pictures import NOTHING, data_uri
 from ldatlib.report.escape import class_key
 from ldatlib.study.records import Features
 
@@ -47,18 +47,19 @@ def tsne(
     palette = sns.color_palette("tab10" if len(class_names) <= 10 else "husl", len(class_names))
     colours = alt.Scale(domain=list(class_names), range=list(palette.as_hex()))
     chosen = alt.selection_point(name="classes", fields=["class"], bind="legend")
-    legend = alt.Legend(title="a click takes the others away", columns=6, orient="top")
+    legend = alt.Legend(
+        title="a click takes the others away", titleLimit=300, columns=6, orient="top"
+    )
     # The vega tooltip draws a field called ``image`` as one.
     tips = [alt.Tooltip("image:N")] if under else []
     tips += [alt.Tooltip("class:N"), alt.Tooltip("kind:N")]
     flat_axis: Any = {"axis": None, "scale": alt.Scale(zero=False)}
-    drawn = []
+    drawn: list[Chart] = []
     for title in records:
         base = alt.Chart(data("features")).transform_filter(alt.datum.network == title)
         if under:
-            base = base.transform_lookup(
-                "number", alt.LookupData(data("images"), "number", ["image"])
-            )
+            found = alt.LookupData(data("images"), "number", ["image"])
+            base = base.transform_lookup("number", found, default=NOTHING)
         points = base.mark_point(size=22, strokeWidth=1.4).encode(
             x=alt.X("x:Q", **flat_axis),
             y=alt.Y("y:Q", **flat_axis),

@@ -19,7 +19,7 @@ STYLE = """\
 .ldat-chart .vega-bind label{display:inline-flex;align-items:center;gap:.4em}
 .ldat-chart select{max-width:16em}
 .ldat-chart input[type=range]{width:min(22em,60vw)}
-.ldat-chart input[type=range]+span{display:none}
+.ldat-chart input[name=place]+span{display:none}
 """
 # Draws every chart of the page, one after another; a failure is said where the chart would be.
 _DRAW = """\

@@ -8,6 +8,8 @@ from torch import Tensor
 
 # Pixels of a side at least, so that a browser does not blur a small image.
 _SIDE = 64
+# One transparent pixel, where there is no image to show.
+NOTHING = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 
 def data_uri(image: Tensor) -> str:

@@ -90,7 +90,8 @@ def toy_trajectories(
     steps = alt.param(name="steps", value=num_steps, bind=slider)
     edges = _edges(weight, bias, start, rows)
     shown = alt.Chart(data("walk")).transform_filter("datum.gamma == gamma && datum.k <= steps")
-    plane = _plane(weight, distance, edges, shown)
+    places = np.array([[row["x1"], row["x2"]] for row in [*rows, *edges]])
+    plane = _plane(weight, distance, places, shown)
     over = _over_steps(distance, shown)
     chart = alt.hconcat(plane, over, spacing=24).add_params(chosen, steps)
     shows = "The walk of Algorithm 1 around the boundary of a linear classifier, and its signed "
@@ -108,21 +109,23 @@ def _edges(
     return [dict(zip(("x1", "x2"), (foot + t * along).tolist(), strict=True)) for t in (-1.6, 1.6)]
 
 
-def _plane(
-    weight: np.ndarray, distance: float, edges: list[dict[str, float]], shown: alt.Chart
-) -> Chart:
+def _plane(weight: np.ndarray, distance: float, places: np.ndarray, shown: alt.Chart) -> Chart:
     """Boundary, band B (dashed: where one factor decides the side), walk and start."""
     length = float(np.linalg.norm(weight))
-    x = alt.X("x1:Q", title="x1", scale=alt.Scale(zero=False))
-    y = alt.Y("x2:Q", title="x2", scale=alt.Scale(zero=False))
+    # One unit is as long in both directions.
+    low, high = places.min(0), places.max(0)
+    half = float((high - low).max()) / 2 + 0.3
+    ends = [(float(middle) - half, float(middle) + half) for middle in (low + high) / 2]
+    x = alt.X("x1:Q", title="x1", scale=alt.Scale(domain=list(ends[0]), nice=False))
+    y = alt.Y("x2:Q", title="x2", scale=alt.Scale(domain=list(ends[1]), nice=False))
     line = alt.Chart(data("boundary"))
-    layers = [line.mark_line(color=INK, strokeWidth=2).encode(x, y)]
+    layers = [line.mark_line(color=INK, strokeWidth=2, clip=True).encode(x, y)]
     for sign in ("+", "-"):
         moved = line.transform_calculate(
             a=f"datum.x1 {sign} gamma * {distance * weight[0] / length}",
             b=f"datum.x2 {sign} gamma * {distance * weight[1] / length}",
         )
-        dashed = moved.mark_line(color=GREY, strokeDash=[4, 3])
+        dashed = moved.mark_line(color=GREY, strokeDash=[4, 3], clip=True)
         layers.append(dashed.encode(alt.X("a:Q"), alt.Y("b:Q")))
     tips = [alt.Tooltip("k:Q", title="step"), alt.Tooltip("signed:Q", title="distance")]
     walk = shown.mark_line(color=_ALGORITHM, point={"color": _ALGORITHM, "size": 34})

@@ -65,7 +65,9 @@ def _chart(
     rows: list[dict[str, Any]], panels: dict[str, str], title: str, shows: str, defences: list[str]
 ) -> Chart:
     chosen = alt.selection_point(name="chosen", fields=["defence"], bind="legend")
-    legend = alt.Legend(title="a click takes the others away", columns=4, orient="top")
+    legend = alt.Legend(
+        title="a click takes the others away", titleLimit=300, columns=4, orient="top"
+    )
     shade = alt.Color("defence:N", scale=defence_colours(defences), legend=legend)
     faded = alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.08))
     tips = [
@@ -76,7 +78,7 @@ def _chart(
         alt.Tooltip("high:Q", title="95% to", format=".1f"),
     ]
     y = alt.Y("value:Q", title="robust accuracy (%)", scale=alt.Scale(domain=[0, 100]))
-    drawn = []
+    drawn: list[Chart] = []
     for key, name in panels.items():
         base = alt.Chart(data("points")).transform_filter(alt.datum.panel == key)
         far = max((row["x"] for row in rows if row["panel"] == key), default=1)
@@ -88,10 +90,10 @@ def _chart(
             name=f"near_{key}", on="pointerover", nearest=True, empty=False, fields=["defence", "x"]
         )
         ends = base.transform_filter(near).mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
-        # One view has the legend's choice, and all follow it.
+        # The legend is that of the first layer: it has the choice, and all follow it.
         asked = [near] if drawn else [near, chosen]
         dots = base.mark_circle(size=45).encode(y=y, tooltip=tips).add_params(*asked)
-        panel = alt.layer(lines, ends, dots).properties(width=_WIDTH, height=_HEIGHT, title=name)
+        panel = alt.layer(dots, ends, lines).properties(width=_WIDTH, height=_HEIGHT, title=name)
         drawn.append(panel)
     chart = alt.hconcat(*drawn, spacing=24)
     return finished(chart, f"{shows}: {', '.join(map(glossary.defence, defences))}.", points=rows)
