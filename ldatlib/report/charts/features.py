@@ -77,6 +77,8 @@ def tsne(
         drawn.append(points.properties(width=_SIDE, height=_SIDE, title=title))
     chart = alt.hconcat(*drawn, spacing=24)
     shows = f"t-SNE of natural and adversarial features, a colour a class: {', '.join(records)}."
+    if under:
+        shows += " Under the pointer stands the image before the attack."
     key = class_key(class_names)
     return finished(
         chart, f"{shows} Classes: {key}." if key else shows, features=rows, images=under
