@@ -16,6 +16,7 @@ import urllib.request
 import nbformat
 import pytest
 import torch
+from charted import read_all
 from helpers import synthetic_record
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -92,13 +93,11 @@ def _wait_for(address, process, log):
             time.sleep(0.3)
 
 
-NAMES = ("accepted-right", "accepted-wrong", "rejected-right", "rejected-wrong")
-COUNTS_ARE = f"""wanted => {json.dumps(NAMES)}.every(
-    (name, i) => Number(document.querySelector(".ldat-" + name).textContent) === wanted[i])"""
-
-
 def numbers(page):
-    return [int(page.locator(f".ldat-{name}").inner_text()) for name in NAMES]
+    """Kept, missed, lost and caught, as the chart has them."""
+    svg = page.locator(".jp-OutputArea svg.marks").first.evaluate("svg => svg.outerHTML")
+    (kept, lost, missed, caught), _ = read_all(svg)
+    return [kept, missed, lost, caught]
 
 
 def expected(threshold, attack="linf_pgd"):
@@ -116,9 +115,10 @@ def test_the_slider_moves_the_counts_in_a_real_browser(page, lab):
         "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
     )
     page.keyboard.press("Control+Enter")
-    page.locator(".ldat-defence-success").wait_for()
+    # The kernel imports torch first, which takes a busy machine long.
+    page.locator("[class*=rates_] text").first.wait_for(timeout=240_000)
     assert numbers(page) == expected(0.5)
-    cut = page.locator(".ldat-cut").get_attribute("x1")
+    cut = page.locator(".threshold_marks text").text_content()
 
     handle = page.locator(".ldat-threshold-slider .noUi-handle")
     handle.focus()
@@ -126,13 +126,11 @@ def test_the_slider_moves_the_counts_in_a_real_browser(page, lab):
         handle.press("ArrowRight")
     wanted = expected(0.6)
     assert wanted != expected(0.5)
-    page.wait_for_function(COUNTS_ARE, arg=wanted)
+    page.wait_for_function("document.body.textContent.includes('threshold 0.6000')")
     assert page.locator(".ldat-threshold-slider .widget-readout").inner_text() == "0.6000"
     assert numbers(page) == wanted
-    success = page.locator(".ldat-defence-success").inner_text()
-    assert success == f"{100 * (wanted[0] + wanted[3]) / sum(wanted):.1f}%"
-    assert page.locator(".ldat-cut").get_attribute("x1") != cut
-    assert page.locator(".ldat-roc-point").count() == 1
+    assert page.locator(".threshold_marks text").text_content() != cut
+    assert page.locator("[class*=roc] path[aria-roledescription=circle]").count() == 1
 
     page.get_by_role("button", name=re.compile("store this threshold")).click()
     page.locator(".ldat-threshold-status", has_text="stored 0.6000").wait_for()
