@@ -1,10 +1,12 @@
 """Every picture of the companion. Functions take records, features or tables, never a run.
 
-Each returns a matplotlib Figure; ``save`` writes it as PNG and PDF.
+Each returns a matplotlib Figure; ``save`` writes it as PNG and PDF; ``described`` has its title and
+how to read it.
 """
 
 from ldatlib.report.escape import class_key
 from ldatlib.report.figures.ablation import replaced_attack
+from ldatlib.report.figures.catalogue import FIGURES, Described, described
 from ldatlib.report.figures.detector import (
     adaptive,
     defence_success,
@@ -24,6 +26,8 @@ from ldatlib.report.figures.white_box import accuracy_by_eps, accuracy_by_steps
 from ldatlib.report.figures.worst_case import scrutiny
 
 __all__ = [
+    "FIGURES",
+    "Described",
     "accuracy_by_eps",
     "accuracy_by_steps",
     "adaptive",
@@ -31,6 +35,7 @@ __all__ = [
     "class_key",
     "colour",
     "defence_success",
+    "described",
     "embedded",
     "feature_planes",
     "gallery",
