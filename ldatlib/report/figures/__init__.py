@@ -17,12 +17,12 @@ from ldatlib.report.figures.features import embedded, tsne
 from ldatlib.report.figures.images import gallery, gallery_rows
 from ldatlib.report.figures.likelihood import likelihood_over_epochs, small_model
 from ldatlib.report.figures.look import caption, colour, save, style
-from ldatlib.report.figures.masking import growing_eps, surfaces
+from ldatlib.report.figures.masking import surfaces
 from ldatlib.report.figures.plane import feature_planes, plane_of, toy_trajectories
 from ldatlib.report.figures.rejection import rejection
-from ldatlib.report.figures.training import training_curves
+from ldatlib.report.figures.training import length_limits, training_curves
 from ldatlib.report.figures.transfer import transfer_heat_map
-from ldatlib.report.figures.white_box import accuracy_by_eps, accuracy_by_steps
+from ldatlib.report.figures.white_box import accuracy_by_eps, accuracy_by_steps, growing_eps
 from ldatlib.report.figures.worst_case import scrutiny
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "gallery",
     "gallery_rows",
     "growing_eps",
+    "length_limits",
     "likelihood_histograms",
     "likelihood_over_epochs",
     "plane_of",

@@ -77,8 +77,8 @@ FIGURES = {
     ),
     "gallery": Described(
         "One image under every attack",
-        "Perturbations are magnified: red is brighter, blue darker, white unchanged. Red words: "
-        "the attack succeeded.",
+        "Perturbations: red is brighter, blue darker, white unchanged; the largest of a row has "
+        "the fullest colour. Red words: the attack succeeded.",
         "A test image, and for each attack and network the perturbation, the attacked image and "
         "what the network takes it for.",
     ),
