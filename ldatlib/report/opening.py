@@ -74,6 +74,8 @@ def _white_box(run: Run) -> str:
     base, said = _base(run), []
     for norm, title in NORMS.items():
         left = {r.defence: r.worst_case[norm] for r in records if norm in r.worst_case}
+        if not left:
+            continue
         best = max(left, key=lambda name: left[name].value)
         own = (
             f"; {glossary.defence(base)} {_percent(left[base])}"
@@ -104,9 +106,10 @@ def _ablations(run: Run) -> str:
 def _features(run: Run) -> str:
     names = ("trades", "ldat", run.profile.base)
     trainings = [t for t in run.select_seed(run.trainings()) if t.name in names]
+    if not trainings:
+        return "Neither TRADES nor LDAT is among the defences of this run."
     records = zip(trainings, run.records("features", trainings), strict=True)
-    found = conclusions.probes({training.title: record for training, record in records})
-    return found[-1] if found else "Neither TRADES nor LDAT is among the defences of this run."
+    return conclusions.probes({training.title: record for training, record in records})[-1]
 
 
 def _likelihood(run: Run) -> str:
