@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from ldatlib.defences import make_defence
-from ldatlib.report import figures
-from ldatlib.report.figures.look import spread
+from ldatlib.report import conclusions, figures
+from ldatlib.report.figures.look import named, spread
 
 heights = st.lists(st.floats(0, 100), min_size=1, max_size=12).map(sorted)
 
@@ -64,3 +64,45 @@ def test_epochs_are_whole_and_accuracies_percent():
     assert list(axis.lines[0].get_ydata()) == [50.0] * 3
     ticks = axis.xaxis.get_major_locator().tick_values(1, 3)
     assert all(float(tick).is_integer() for tick in ticks)
+
+
+def of_first(run, kind):
+    first = run.select_seed(run.trainings())
+    return {t.name: r for t, r in zip(first, run.records(kind, first), strict=True)}
+
+
+def test_figure_4_names_the_accuracy_at_the_budget_in_place_of_a_legend(run):
+    records = of_first(run, "sweep_eps")
+    figure = figures.accuracy_by_eps(records, run.profile.budgets)
+    for axis, (norm, budget) in zip(figure.axes, run.profile.budgets.items(), strict=True):
+        shown = {text.get_text() for text in axis.texts}
+        for name, record in records.items():
+            (point,) = [p for p in record.points if p.norm == norm and p.eps == budget]
+            assert f"{named(name)} {100 * point.robust_accuracy.value:.0f}%" in shown
+        assert axis.get_legend() is None and axis.get_xscale() == "log"
+
+
+def test_figure_5_says_in_the_panel_whether_its_attack_has_converged(run):
+    records = of_first(run, "sweep_steps")
+    said = conclusions.convergence(records)
+    for axis, sentence in zip(figures.accuracy_by_steps(records, 40).axes, said, strict=True):
+        assert ("not converged" in axis.get_title()) == ("has not converged" in sentence)
+
+
+def test_figure_8_draws_the_thresholds_where_they_mean_something(run):
+    record = of_first(run, "detection")["ldat_chosen"]
+    axes = figures.likelihood_histograms(record).axes
+    cuts = [sorted(float(line.get_xdata()[0]) for line in axis.lines) for axis in axes]
+    frozen = {score: record.scores[score].thresholds["accept_95"] for score in record.scores}
+    assert cuts[0] == sorted([0.6, frozen["posterior"]])
+    assert cuts[-1] == [frozen["log_likelihood"]]
+
+
+def test_figure_9_shows_one_network_and_two_rivals_and_no_probability_on_a_likelihood(run):
+    figure = figures.defence_success(of_first(run, "detection"), own="ldat_chosen")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert len(titles) == 4 and sum(named("ldat_chosen") in title for title in titles) == 2
+    dots = [len(axis.lines) for axis in figure.axes]
+    # None, 0.6 and two frozen ones, and the line below clean rejection; on the likelihood no 0.6.
+    assert dots == [5, 4, 5, 5]
+    assert "no meaning" in figure.axes[1].get_xlabel()

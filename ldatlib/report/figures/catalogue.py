@@ -71,7 +71,7 @@ FIGURES = {
     "fig9": Described(
         "Figure 9: what a threshold buys and what it costs",
         "Shares of all images. Left of each panel is better in both parts: few clean images "
-        "rejected, few wrong ones accepted. All networks: `tables/fig9.csv`.",
+        "rejected, few wrong ones accepted. All networks: tables/fig9.csv.",
         "Clean rejection and robust error under rejection by attack, a dot a threshold, of LDAT "
         "and two rivals.",
     ),
