@@ -166,9 +166,13 @@ def _scrutiny(run: Run) -> str:
 
 
 def _report(run: Run) -> str:
-    found: Sequence[str] = list(claims.claims(run)["same here?"])
-    counted = [f"{word!r} {found.count(word)} times" for word in sorted(set(found))]
-    return f"The same here, of the paper's {len(found)} claims: {', '.join(counted)}."
+    base = run.profile.base
+    found: Sequence[str] = list(claims.claims(run, base)["same here?"])
+    counted = [f"{found.count(word)} {word!r}" for word in sorted(set(found))]
+    return (
+        f"Are the paper's {len(found)} claims the same here, put to {glossary.defence(base)}? "
+        f"{', '.join(counted)}."
+    )
 
 
 _ANSWERS: dict[str, Callable[[Run], str]] = {

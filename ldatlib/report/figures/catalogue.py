@@ -84,8 +84,8 @@ FIGURES = {
     ),
     "training": Described(
         "How the trainings went",
-        "Losses are different ones and have an axis each. Dotted lines: what limits the length of "
-        "a defence's perturbations.",
+        "Losses are different ones and have an axis each. Dotted: level lines limit a defence's "
+        "perturbations; the others are LDAT's before projection.",
         "Training loss, validation accuracies, length of the perturbations, centroid distance and "
         "weight of the likelihood term over the epochs.",
     ),
