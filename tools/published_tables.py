@@ -246,7 +246,7 @@ def draw(run, folder: Path) -> None:
     weights = {name: final_weight(training.config) for name, training in trainings.items()}
     lambdas = {name: run.log(training) for name, training in trainings.items() if "lambda" in name}
     pictures = {
-        "cifar10-fig4": figures.accuracy_by_eps(by_eps),
+        "cifar10-fig4": figures.accuracy_by_eps(by_eps, run.profile.budgets),
         "likelihood-epochs": figures.likelihood_over_epochs(
             {"as written": run.log(trainings["as written"]), **lambdas}
         ),

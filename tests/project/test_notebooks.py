@@ -62,6 +62,20 @@ def test_the_environment_of_the_author_is_not_in_them(nb):
     assert nb.metadata.kernelspec.name == "python3"
 
 
+def test_a_notebook_opens_with_question_and_answer(nb):
+    first = [cell.source for cell in nb.cells[:4]]
+    assert first[0].startswith("# ") and "**The question.** " in first[0]
+    number = first[0][2:4]
+    assert f'print(opening.answer(run, "{number}"))' in first[3]
+
+
+def test_a_notebook_ends_with_two_exercises(nb):
+    last = nb.cells[-1]
+    assert last.cell_type == "markdown" and last.source.startswith("## Exercises")
+    for folded in ("<details><summary>Answer</summary>\n\n", "\n\n</details>"):
+        assert last.source.count(folded) == 2
+
+
 def test_the_companion_ends_with_its_report():
     assert list(NOTEBOOKS)[-1] == "10_report.ipynb"
     assert len(NOTEBOOKS) >= 4

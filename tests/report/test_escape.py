@@ -25,7 +25,7 @@ from ldatlib.report.widgets import threshold_explorer
 
 # What of ``figures`` is no picture.
 HELPERS = {"caption", "class_key", "colour", "embedded", "gallery_rows", "plane_of", "save"}
-HELPERS |= {"style"}
+HELPERS |= {"style", "FIGURES", "Described", "described", "length_limits"}
 ENDS = ("", "_low", "_high")
 NETWORKS = ("standard", "trades", "ldat", "ldat_chosen")
 

@@ -13,9 +13,12 @@ from ldatlib.evaluation.robustness import from_bits
 from ldatlib.models import Classifier
 from ldatlib.report import glossary
 from ldatlib.report.escape import class_labels
-from ldatlib.report.figures.look import finished, named
+from ldatlib.report.figures.look import colour, finished, named, say
 from ldatlib.report.words import column_title
 from ldatlib.study.records import Whitebox
+
+# A name of a class beyond which its confidence stands below it.
+_LONG = 7
 
 
 @dataclass(frozen=True)
@@ -71,45 +74,82 @@ def _telling_image(records: Sequence[Whitebox], kept: int) -> int:
 
 
 def gallery(
-    rows: Sequence[tuple[str, Sequence[Cell]]], class_names: Sequence[str], magnify: float
+    rows: Sequence[tuple[str, Sequence[Cell]]],
+    class_names: Sequence[str],
+    magnify: float | None = None,
 ) -> Figure:
-    """Original, magnified perturbation and adversarial image, per attack (rows) and defence.
+    """The original once; magnified perturbation and attacked image, by attack (rows) and defence.
 
-    ``rows``: (attack title, cells), see ``gallery_rows``.
+    ``rows``: (attack title, cells), see ``gallery_rows``. A perturbation's colours diverge: red
+    is brighter, blue darker (the mean over the channels), white unchanged. Without ``magnify`` the
+    largest change of a row has the fullest colour.
     """
     columns, names = len(rows[0][1]), class_labels(class_names)
-    layout = ConstrainedLayoutEngine(h_pad=0.01, hspace=0.0)
-    figure = Figure(figsize=(2.7 * columns, 0.98 * len(rows) + 0.4), layout=layout)
-    axes = figure.subplots(len(rows), 3 * columns, squeeze=False)
-    for index, cell in enumerate(rows[0][1]):
-        axes[0][3 * index + 1].annotate(
+    layout = ConstrainedLayoutEngine(h_pad=0.03, hspace=0.0, w_pad=0.03, wspace=0.0)
+    size = 2.1 * columns + 1.2, 1.06 * len(rows) + 0.7
+    figure = Figure(figsize=size, layout=layout)
+    # Room for the attacks' names, and above for the defences'.
+    layout.set(rect=(0, 0, 1, 1 - 0.3 / size[1]))
+    axes = figure.subplots(len(rows), 1 + 2 * columns, squeeze=False)
+    for axis in axes[1:, 0]:
+        axis.set_axis_off()
+    first = rows[0][1][0]
+    show(axes[0][0], first.x)
+    axes[0][0].set_title(f"the image:\n{names[first.label]}", fontsize=8, pad=3)
+    for number, cell in enumerate(rows[0][1]):
+        name = axes[0][1 + 2 * number].annotate(
             named(cell.defence),
-            (0.5, 1),
-            xytext=(0, 16),
+            (1.05, 1),
+            xytext=(0, 26),
             xycoords="axes fraction",
             textcoords="offset points",
             ha="center",
             # A wider name would shrink the images.
-            fontsize=8,
+            fontsize=8.5,
+            color=colour(cell.defence),
         )
+        name.set_in_layout(False)
     for row, (title, cells) in zip(axes, rows, strict=True):
-        for index, cell in enumerate(cells):
-            left, middle, right = row[3 * index : 3 * index + 3]
-            show(left, cell.x)
-            show(middle, (cell.x_adv - cell.x) * magnify / 2 + 0.5)
+        largest = max(float((c.x_adv - c.x).mean(0).abs().max()) for c in cells)
+        factor = magnify or 1 / max(largest, 1e-12)
+        for number, cell in enumerate(cells):
+            middle, right = row[1 + 2 * number : 3 + 2 * number]
+            if not torch.equal(first.x, cell.x):
+                # Made by hand: of several images each row shows its own.
+                show(row[0], cell.x)
+            _change(middle, (cell.x_adv - cell.x) * factor)
             show(right, cell.x_adv)
             fooled = cell.predicted != cell.label
-            name = f"{names[cell.predicted]} {cell.confidence:.0%}"
-            right.set_title(name, fontsize=7, color="tab:red" if fooled else "tab:green", pad=2)
-            left.set_title(names[cell.label], fontsize=7, pad=2)
-        row[0].set_ylabel(title, fontsize=6)
+            sure = f"{names[cell.predicted]}, {cell.confidence:.0%} sure"
+            if len(names[cell.predicted]) > _LONG:
+                sure = f"{names[cell.predicted]},\n{cell.confidence:.0%} sure"
+            right.set_title(sure, fontsize=7, color="tab:red" if fooled else "0.35", pad=2)
+        row[1].set_ylabel(title.replace(" ", "\n", 1), fontsize=7, rotation=0, ha="right")
+        row[1].yaxis.set_label_coords(-0.08, 0.4)
+        row[1].yaxis.label.set_in_layout(False)
     shown = rows[0][1]
     titles = ", ".join(glossary.defence(cell.defence) for cell in shown)
-    shows = f"A test image under each attack on {titles}: original, perturbation, attacked."
+    fell = [
+        f"{glossary.defence(cell.defence)} {sum(c[k].predicted != c[k].label for _, c in rows)}"
+        for k, cell in enumerate(shown)
+    ]
+    shows = f"A test image under each attack on {titles}: perturbation and attacked image. "
+    shows += f"Of {len(rows)} attacks succeed: {', '.join(fell)}."
     if not all(cell.clean for cell in shown):
         wrong = "No saved image is right for all of these networks: those that have it wrong "
         figure.suptitle(f"{wrong}are not attacked", fontsize=8)
     return finished(figure, shows, class_names)
+
+
+def _change(axis: Axes, delta: Tensor) -> None:
+    """A perturbation [C, H, W], already magnified, from blue (darker) over white to red."""
+    mean = delta.detach().cpu().mean(0).numpy()
+    axis.imshow(mean, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set(visible=True, color="0.8")
+    if not delta.any():
+        say(axis, "nothing\nfound")
 
 
 def show(axis: Axes, image: Tensor) -> None:

@@ -16,6 +16,7 @@ from ldatlib.files import path_of, write_bytes
 from ldatlib.report import fonts, glossary
 from ldatlib.report.escape import class_key, in_figure
 from ldatlib.report.page import DESCRIPTION
+from ldatlib.study.records import Share
 
 # Colour-blind safe; the undefended network recedes, LDAT stands out.
 _COLOURS = {
@@ -120,3 +121,62 @@ def bars(
     """Bars with intervals; ``ends`` [2, N]: lower and upper."""
     error = {"yerr": np.abs(ends - np.asarray(values)), "error_kw": {"lw": line, "ecolor": "0.3"}}
     axis.bar(places, values, width, **error, **more)
+
+
+def whiskers(axis: Axes, x: float, share: Share, shade: str, **more: Any) -> None:
+    """A dot at a share, in percent, with its 95% interval."""
+    value = 100 * share.value
+    ends = [[value - 100 * share.low], [100 * share.high - value]]
+    look: dict[str, Any] = {"fmt": "o", "ms": 5, "lw": 1.2, "capsize": 2, "zorder": 4} | more
+    axis.errorbar([x], [value], yerr=ends, color=shade, **look)
+
+
+def direct_labels(axis: Axes, entries: Sequence[tuple[float, str, str]], start: float) -> None:
+    """Words right of a panel in the place of a legend, none on another.
+
+    ``entries``: height in the data's units, text, colour. A thin line leads from each height at
+    ``start`` on the horizontal axis, in the data's units, to its words.
+    """
+    if not entries:
+        return
+    low, high = axis.get_ylim()
+    right = axis.get_xlim()[1]
+    gap = 0.068 * (high - low)
+    ordered = sorted(entries)
+    for (at, text, shade), place in zip(
+        ordered, spread([entry[0] for entry in ordered], gap, low, high), strict=True
+    ):
+        axis.annotate(
+            text,
+            (start, at),
+            xytext=(1.02, (place - low) / (high - low)),
+            textcoords="axes fraction",
+            color=shade,
+            va="center",
+            fontsize=8.5,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.5, "alpha": 0.6, "shrinkB": 0}
+            if start < right
+            else None,
+        )
+
+
+def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending heights moved as little as keeps them ``gap`` apart, between ``low`` and ``high``.
+
+    Where they do not fit they share the room evenly.
+    """
+    count = len(heights)
+    if (count - 1) * gap >= high - low:
+        return list(np.linspace(low, high, count))
+    # Groups that touch move as one: their mean place, the way isotonic regression pools.
+    groups: list[tuple[float, int]] = []
+    for number, height in enumerate(heights):
+        wanted, size = height - gap * number, 1
+        while groups and groups[-1][0] >= wanted:
+            before, several = groups.pop()
+            wanted, size = (before * several + wanted * size) / (several + size), several + size
+        groups.append((wanted, size))
+    level = [wanted for wanted, size in groups for _ in range(size)]
+    level = [min(max(wanted, low), high - gap * (count - 1)) for wanted in level]
+    return [wanted + gap * number for number, wanted in enumerate(level)]

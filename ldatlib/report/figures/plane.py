@@ -139,7 +139,8 @@ def feature_planes(planes: Sequence[Plane], class_names: Sequence[str], arrows: 
             axis.plot(*adversarial[own].T, marker, color="tab:red", ms=4, alpha=0.7, mew=0)
         if plane.means is not None:
             axis.plot(*plane.means.T, "o", color="gold", mec="k", ms=9, zorder=4)
-        axis.set(title=in_figure(plane.title), xticks=[], yticks=[])
+        axis.set(title=in_figure(plane.title), xticks=[], yticks=[], xlabel="feature 1")
+    axes[0][0].set_ylabel("feature 2")
     handles = [
         matplotlib.lines.Line2D([], [], marker="o", ls="", color=c, mec=e, label=t)
         for c, e, t in (

@@ -1,0 +1,29 @@
+"""What stands first in a notebook, on what is published and where there is nothing to say."""
+
+import pytest
+
+from ldatlib.report import opening
+from ldatlib.report.comparisons import right_images, share
+
+
+@pytest.mark.parametrize("notebook", ["02", "03", "07", "08"])
+def test_an_answer_is_sentences_with_numbers_and_a_time(run, notebook):
+    said = opening.answer(run, notebook)
+    assert "%" in said and said.endswith("kept, they take seconds.") and "\n" not in said
+
+
+def test_the_white_box_names_the_network_of_which_most_is_left(run):
+    """Counted here from the images, attack by attack."""
+    trainings = run.select_seed(run.trainings())
+    records = run.records("whitebox", trainings)
+    left = {
+        t.title: share(right_images(r, "l2")).value for t, r in zip(trainings, records, strict=True)
+    }
+    best = max(left, key=left.__getitem__)
+    assert f"of {best} in L2 ({100 * left[best]:.0f}%" in opening.answer(run, "03")
+
+
+def test_every_notebook_has_an_answer():
+    from runner import notebooks
+
+    assert {path.name[:2] for path in notebooks()} >= set(opening._ANSWERS)
