@@ -163,7 +163,7 @@ def test_a_dry_run_needs_no_images(profile, capsys, tmp_path, monkeypatch):
 
 
 def test_a_dry_run_plays_the_schedule_through(capsys, tmp_path):
-    arguments = ["--dry-run", "--rate", "1e12", "--workers", "1,2", "--out", str(tmp_path / "r")]
+    arguments = ["--dry-run", "--rate", "1e7", "--workers", "1,2", "--out", str(tmp_path / "r")]
     assert runner.main([*arguments, "--only", "02", "--set", "defences=natural,standard"]) == 0
     lines = capsys.readouterr().out.splitlines()
     one, two = (float(row.split()[3]) for row in lines if row.startswith(("| 1 |", "| 2 |")))
