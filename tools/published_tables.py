@@ -1,4 +1,5 @@
-"""Write the published results into docs, from the records alone: cifar10-small, and the fuzz.
+"""Write the published results into docs, from the records alone: cifar10-small, the fuzz, and
+plans played through on several machines.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -17,12 +18,14 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-PAGES = ("docs/cifar10.md", "docs/regularizer.md", "docs/reliability.md")
+PAGES = ("docs/cifar10.md", "docs/regularizer.md", "docs/reliability.md", "docs/scale.md")
 # Markers that another tool fills: tools/storm.py.
 ELSEWHERE = ("storm",)
 FUZZ = PROJECT / "data" / "results" / "fuzz.json"
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
+# Of docs/scale.md: numbers of workers, and operations a second of each.
+WORKERS, RATE = (1, 2, 4, 8, 16, 32), 2e14
 # What the study of the likelihood term is made from.
 STUDY = ("train", "validation", "basic")
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
@@ -189,6 +192,19 @@ def fuzz() -> str:
     return f"{markdown(frame, 2)}\n\nTaken together {minutes:.0f} minutes of one core."
 
 
+def scale(profile: str) -> str:
+    """A profile's plan on 1 to 32 workers, played through: its operations need no images."""
+    from ldatlib.study.jobs import Plan
+    from ldatlib.study.makespan import table
+    from ldatlib.study.notebooks import everything
+    from ldatlib.study.run import open_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(profile, out=folder, jobs=1)
+        run.plan_without_data()
+        return "\n".join(table(Plan(run, everything(run)), WORKERS, RATE, None))
+
+
 def measured(run, trainings: dict, kinds: tuple[str, ...]) -> dict:
     """Those of the named trainings whose records of all these kinds are there."""
     return {
@@ -279,6 +295,8 @@ def render(run) -> dict[str, str]:
         "cifar10-fig6": replaced(run),
         "cifar10-study": study(run),
         "reliability-fuzz": fuzz(),
+        "scale-cifar10": scale("cifar10"),
+        "scale-cifar100": scale("cifar100"),
     }
 
 

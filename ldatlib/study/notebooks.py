@@ -5,7 +5,7 @@ A new row, or a new entry of one, is all it takes for a notebook to compute some
 
 from collections.abc import Callable, Iterable
 
-from ldatlib.study.schedule import Job, jobs_of
+from ldatlib.study.jobs import Job, jobs_of
 from ldatlib.study.trainings import Training, Trainings
 from ldatlib.study.workspace import Workspace
 
