@@ -10,7 +10,7 @@ from traitlets.config import Config
 import runner
 from ldatlib.study.run import open_run
 
-# As little of everything as there can be, so that the ten notebooks take seconds.
+# As little of everything as there can be, so that the notebooks take seconds.
 LEAST = {
     "epochs": 1,
     "plane_epochs": 1,
@@ -46,11 +46,11 @@ def whole_run(folder, overrides):
     plans = {path: run.plan(path.name[:2]) for path in runner.notebooks()}
     run.complete([job for jobs in plans.values() for job in jobs], silent)
     parameters = {"profile": "folder", "overrides": overrides, "out": str(folder), "jobs": 1}
-    for path in plans:
-        executed = _executed(path, parameters)
     (folder / "notebooks").mkdir()
-    nbformat.write(executed, folder / "notebooks" / path.name)
-    runner.write_report(folder / "notebooks" / path.name, folder / "report.html")
+    for path in plans:
+        nbformat.write(_executed(path, parameters), folder / "notebooks" / path.name)
+    (report,) = (path for path in plans if path.name.startswith(runner.REPORT))
+    runner.write_report(folder / "notebooks" / report.name, folder / "report.html")
     return (folder / "report.html").read_text(encoding="utf-8")
 
 

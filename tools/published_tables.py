@@ -1,5 +1,5 @@
-"""Write the published results into docs, from the records alone: cifar10-small, the fuzz, and
-plans played through on several machines.
+"""Write published results into docs, from records alone: cifar10-small, the fuzz, broken defences,
+and plans played through on several machines.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -18,10 +18,19 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-PAGES = ("docs/cifar10.md", "docs/regularizer.md", "docs/reliability.md", "docs/scale.md")
+PAGES = (
+    "docs/cifar10.md",
+    "docs/regularizer.md",
+    "docs/reliability.md",
+    "docs/scale.md",
+    "docs/broken.md",
+)
 # Markers that another tool fills: tools/storm.py.
 ELSEWHERE = ("storm",)
 FUZZ = PROJECT / "data" / "results" / "fuzz.json"
+BROKEN = PROJECT / "data" / "results" / "broken.json"
+# Points between two numbers that are called near each other.
+NEAR = 0.05
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
 # Of docs/scale.md: numbers of workers, and operations a second of each.
@@ -205,6 +214,65 @@ def scale(profile: str) -> str:
         return "\n".join(table(Plan(run, everything(run)), WORKERS, RATE, None))
 
 
+def _defence(row: dict) -> str:
+    title = row["name"].replace("_", " ")
+    return f"[{title}](examples/broken/{row['name']}.py)"
+
+
+def ending(row: dict) -> str:
+    """How the examination of a defence ended, beside the attacker who has read its code."""
+    if row["examine"]["value"] - row["adaptive"]["value"] <= NEAR:
+        return "believed" if not row["doubts"] else "doubted"
+    return "above, doubted" if row["doubts"] else "above, believed"
+
+
+def broken() -> str:
+    """A row a defence: what every evaluation leaves right, in percent."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    rows = []
+    for row in read_json(BROKEN)["defences"]:
+        alone = f"{100 * row['autoattack']['value']:.1f}"
+        if row["autoattack_version"] != "standard":
+            alone = f"fails; {row['autoattack_version']} {alone}"
+        numbers = {key: f"{100 * row[key]['value']:.1f}" for key in ("clean", "examine")}
+        rows.append(
+            {
+                "defence": _defence(row) + (" (detector)" if row["detector"] else ""),
+                "without attack": numbers["clean"],
+                "AutoAttack alone": alone,
+                "examine": numbers["examine"],
+                "who has read the code": f"{100 * row['adaptive']['value']:.1f}",
+                "examine's number is": ending(row),
+            }
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+def broken_said() -> str:
+    """What examine says of each defence, by name, and what to try."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    rows = []
+    for row in read_json(BROKEN)["defences"]:
+        tried = row["belief"].partition("Try: ")[2]
+        gate = [f"gate: {name}" for name in row["gate"] if f"gate: {name}" not in row["doubts"]]
+        said = [doubt.removeprefix("linf: ") for doubt in row["doubts"]]
+        rows.append(
+            {
+                "defence": _defence(row),
+                "speaks against the number": "; ".join([*gate, *said]) or "nothing",
+                "strongest": row["strongest"],
+                "to try": tried,
+            }
+        )
+    return markdown(pd.DataFrame(rows), 4)
+
+
 def measured(run, trainings: dict, kinds: tuple[str, ...]) -> dict:
     """Those of the named trainings whose records of all these kinds are there."""
     return {
@@ -297,6 +365,8 @@ def render(run) -> dict[str, str]:
         "reliability-fuzz": fuzz(),
         "scale-cifar10": scale("cifar10"),
         "scale-cifar100": scale("cifar100"),
+        "broken-table": broken(),
+        "broken-said": broken_said(),
     }
 
 

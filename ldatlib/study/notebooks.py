@@ -41,6 +41,11 @@ def switches(run: Trainings) -> list[Training]:
     return [] if run.profile.ablations == "paper" else _each_once(run.switch_trainings().values())
 
 
+def pgd_trained(run: Trainings) -> list[Training]:
+    """The honest network that notebook 11 examines."""
+    return [run.training("standard")]
+
+
 def base(run: Trainings) -> list[Training]:
     return [t for t in first_seed(run) if t.name == run.profile.base]
 
@@ -83,6 +88,7 @@ COMPUTES: dict[str, tuple[tuple[str, Which], ...]] = {
     ),
     # The report shows what the others have left.
     "10": (),
+    "11": (("train", pgd_trained),),
 }
 
 
