@@ -311,6 +311,8 @@ def run_notebook(path, folder: Path, parameters: dict, progress: "Progress", end
             cwd=str(NOTEBOOKS),
             progress_bar=False,
             start_timeout=KERNEL_START,
+            # A widget without its kernel is dead, and a megabyte of scripts and data long.
+            store_widget_state=False,
             # The kernel's own notices; what a cell raises comes back as an exception.
             extra_arguments=["--IPKernelApp.log_level=50"],
         )

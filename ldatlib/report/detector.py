@@ -1,5 +1,6 @@
 """What the records of the detector say: scores, thresholds, and what a threshold does."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +76,22 @@ def attacked_sets(record: Detection) -> list[str]:
     sets = next(iter(record.scores.values())).sets
     order = ["clean", *(f"{norm}_{method}" for norm in NORMS for method in METHODS)]
     return [name for name in order if name in sets]
+
+
+def first_attack(record: Detection) -> str:
+    """The first attack of Table 1 that a record has; ``"clean"`` where it has none."""
+    return next((name for name in attacked_sets(record) if name != "clean"), "clean")
+
+
+def check_same_data(records: Mapping[str, Detection]) -> None:
+    """Refuse no records, those of another kind, and of other data than the first."""
+    if not isinstance(records, Mapping) or not records:
+        raise UserError("no detection records to explore; compute them with run.records")
+    for name, record in records.items():
+        for kept in ("val", "clean"):
+            scored(record, "posterior", kept)
+        if record.fingerprint != next(iter(records.values())).fingerprint:
+            raise UserError(f"the record of {name} is of other data than the first; recompute it")
 
 
 def score_range(record: Detection, score: str) -> tuple[float, float]:
@@ -185,7 +202,7 @@ def recorded_choice(record: Detection) -> Choice:
     if stored:
         last, source = stored[-1], "stored from the widget, exploratory"
         return Choice(last.threshold, last.score, last.attack, last.split, source)
-    attack = next((name for name in attacked_sets(record) if name != "clean"), "clean")
+    attack = first_attack(record)
     source = "frozen on validation images, 95% accepted"
     if frozen_threshold(record, "posterior") is None:
         source = f"the paper's; frozen: {NOT_FROZEN}"

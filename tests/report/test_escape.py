@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from charted import drawn as drawn_chart
 from helpers import detection_record, synthetic_record
 from hostile import NAMES, TITLES, Structure
 from matplotlib.text import Text
@@ -244,9 +245,8 @@ def test_the_widget_has_the_elements_of_plain_titles(monkeypatch):
             monkeypatch.setitem(KNOWN, name, title)
         own = {name: synthetic_record(defence=name, title=title) for name, title in titles.items()}
         widget = threshold_explorer(own)
-        parts = [widget.picture.value, widget.numbers.value, widget.status.value]
         assert [label for label, _ in widget.defence.options] == list(titles.values())
-        return Structure("".join(parts)).elements
+        return Structure(drawn_chart(widget.chart.spec) + widget.status.value).elements
 
     names = dict(zip(NETWORKS, TITLES, strict=True))
     assert seen(names) == seen(dict.fromkeys(NETWORKS, "plain") | {"ldat": "other"})

@@ -6,18 +6,20 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import altair
 import ipywidgets
 import msgspec
 
 from ldatlib.errors import UserError
-from ldatlib.evaluation import detection
 from ldatlib.files import path_of, write_json
-from ldatlib.report import detector, glossary
-from ldatlib.report.widgets import picture
+from ldatlib.report import charts, detector, glossary
+from ldatlib.report.charts import cuts
 from ldatlib.report.words import set_title
 from ldatlib.study.records import Detection, Exploratory, content, read
 
-_STEPS = 200
+# Milliseconds without a move before the browser tells Python what Python has told it: an earlier
+# echo could overtake the next move.
+_QUIET = 250
 
 
 def threshold_explorer(
@@ -48,14 +50,7 @@ def threshold_explorer(
 def _checked(
     records: Mapping[str, Detection], path: Path | Mapping[str, Path] | None
 ) -> dict[str, Path]:
-    if not isinstance(records, Mapping) or not records:
-        raise UserError("no detection records to explore; compute them with run.records")
-    for name, record in records.items():
-        for kept in ("val", "clean"):
-            detector.scored(record, "posterior", kept)
-        first = next(iter(records.values()))
-        if record.fingerprint != first.fingerprint:
-            raise UserError(f"the record of {name} is of other data than the first; recompute it")
+    detector.check_same_data(records)
     given = path if isinstance(path, Mapping) else dict.fromkeys(records, path)
     paths = {name: path_of(target) for name, target in given.items() if target is not None}
     for name, target in paths.items():
@@ -93,8 +88,7 @@ class ThresholdExplorer(ipywidgets.VBox):
             readout_format=".4f",
             layout={"width": "640px"},
         )
-        self.picture, self.numbers, self.status = (ipywidgets.HTML() for _ in range(3))
-        self.numbers.add_class("ldat-threshold-numbers")
+        self.status = ipywidgets.HTML()
         self.status.add_class("ldat-threshold-status")
         self.threshold.add_class("ldat-threshold-slider")
         self.store = ipywidgets.Button(
@@ -103,6 +97,9 @@ class ThresholdExplorer(ipywidgets.VBox):
         self.store.on_click(self._store)
         self._selecting = False
         self._offer(score)
+        if threshold is None:
+            threshold = detector.first_threshold(self.record, self.score.value)
+        self.chart = self._chart(threshold)
         self._select(threshold)
         self.defence.observe(self._defence_chosen, "value")
         self.score.observe(lambda _: self._select(), "value")
@@ -112,7 +109,11 @@ class ThresholdExplorer(ipywidgets.VBox):
         first = ipywidgets.HBox([self.defence, self.score])
         second = ipywidgets.HBox([self.attack, self.split])
         last = ipywidgets.HBox([self.store, self.status])
-        super().__init__([first, second, self.threshold, self.picture, self.numbers, last])
+        super().__init__([first, second, self.threshold, self.chart, last])
+
+    def __repr__(self) -> str:
+        # What a notebook shows where no kernel runs.
+        return "the threshold explorer: run this cell, and move the threshold"
 
     @property
     def record(self) -> Detection:
@@ -159,7 +160,7 @@ class ThresholdExplorer(ipywidgets.VBox):
                 threshold = detector.first_threshold(record, score)
             with self.threshold.hold_trait_notifications():
                 self.threshold.min, self.threshold.max = low, high
-                self.threshold.step = (high - low) / _STEPS or 1e-3
+                self.threshold.step = (high - low) / cuts.STEPS or 1e-3
                 self.threshold.value = min(max(threshold, low), high)
         finally:
             self._selecting = False
@@ -167,14 +168,6 @@ class ThresholdExplorer(ipywidgets.VBox):
         can_store = self.defence.value in self.paths
         self.store.disabled = not can_store
         self.status.value = "" if can_store else "no record to store a threshold in"
-        self._values, self._right = detector.scored(record, score, self.shown)
-        self._clean, _ = detector.scored(record, score, "val" if self.shown == "val" else "clean")
-        self._groups = detector.groups(record, score, self.shown)
-        val, _ = detector.scored(record, score, "val")
-        self._limits, unattacked = (low, high), self.shown in ("clean", "val")
-        self._still = picture.still(
-            (self._values, self._right), val, self._groups, self._limits, score, unattacked
-        )
         self._draw()
 
     def _moved(self, _: Any) -> None:
@@ -182,11 +175,31 @@ class ThresholdExplorer(ipywidgets.VBox):
             self.status.value = "" if not self.store.disabled else self.status.value
             self._draw()
 
+    def _chart(self, threshold: float) -> altair.JupyterChart:
+        """The chart of the page, without its inputs: the controls here move its parameters."""
+        # No request: what draws it comes from Python.
+        altair.JupyterChart.enable_offline()
+        options = {"renderer": "svg", "actions": False}
+        wait = {"debounce_wait": _QUIET, "max_wait": False}
+        return altair.JupyterChart(self._drawn(threshold), embed_options=options, **wait)
+
+    def _drawn(self, threshold: float) -> charts.Chart:
+        self._exact = self.defence.value, self.score.value, threshold
+        choice = {"defence": self.defence.value, "score": self.score.value, "attack": self.shown}
+        return charts.explorer(self.records, threshold=threshold, controls=False, **choice)
+
     def _draw(self) -> None:
-        cut = self.threshold.value
-        self.picture.value = picture.with_threshold(self._still, self._groups, self._limits, cut)
-        counts = detection.count(self._values, self._right, cut)
-        self.numbers.value = picture.numbers(counts, float((self._clean < cut).double().mean()))
+        defence, score, cut = self.defence.value, self.score.value, self.threshold.value
+        also = self._exact[2] if self._exact[:2] == (defence, score) else None
+        grid = cuts.grid(self.record, score, also)
+        if not grid.has(cut):
+            # Set by code, between two steps of the slider: a chart with one more cut.
+            self.chart.chart = self._drawn(cut)
+            grid = cuts.grid(self.record, score, cut)
+        shown = {"defence": defence, "scored": score, "shown": self.shown}
+        with self.chart.hold_sync():
+            for name, value in (shown | {"place": grid.nearest(cut)}).items():
+                setattr(self.chart.params, name, value)
 
     def _store(self, _: Any) -> None:
         entry = Exploratory(
