@@ -152,3 +152,22 @@ def test_on_a_phone_and_on_paper(opened):
     )
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details.section:not([open])").count() > 0
+
+
+@pytest.mark.slow
+def test_charts_of_the_report_are_drawn_and_move(opened):
+    """Figure 4 on the first screen, and the explorer, whose slider moves the counts."""
+    page = opened
+    page.wait_for_function("document.documentElement.dataset.chartsDrawn === 'yes'")
+    states = "[...document.querySelectorAll('.ldat-chart')].map(each => each.dataset.drawn)"
+    assert set(page.evaluate(states)) == {"yes"}
+    page.locator(".contents a", has_text="Rejecting").click()
+    counts = page.locator("#threshold svg").first
+    before = counts.inner_html()
+    slider = page.locator("#threshold input[type=range]").first
+    slider.focus()
+    for _ in range(5):
+        slider.press("ArrowRight")
+    page.wait_for_function(
+        "before => document.querySelector('#threshold svg').innerHTML !== before", arg=before
+    )

@@ -4,7 +4,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from ldatlib.report import components, conclusions, glossary, tables, words
-from ldatlib.report.document.kept import Kept, Section, pictures
+from ldatlib.report.document.alive import pictures
+from ldatlib.report.document.kept import Kept, Section
 from ldatlib.report.document.scrutiny import Scrutiny
 from ldatlib.report.grid import of_frame
 from ldatlib.report.words import NORMS

@@ -50,7 +50,7 @@ def kept(run: Run, kind: str, trainings: Iterable[Training], shape: type[R]) -> 
     ]
 
 
-def pictures(run: Run, *names: str) -> Markup:
-    """The figures of these names that the run has drawn, each with what it shows."""
-    paths = [run.root / "figures" / f"{name}.png" for name in names]
-    return components.joined(*(components.picture(p, p.stem) for p in paths if p.is_file()))
+def by_name(run: Run, kind: str, shape: type[R]) -> dict[str, R]:
+    """The first training's records of a kind, by defence."""
+    found = kept(run, kind, run.select_seed(run.trainings()), shape)
+    return {one.training.name: one.record for one in found}

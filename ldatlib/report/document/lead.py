@@ -9,7 +9,7 @@ from ldatlib.report.claims.detector import helps_against_the_adaptive
 from ldatlib.report.claims.evidence import Evidence
 from ldatlib.report.claims.table import Judged
 from ldatlib.report.components import Finding
-from ldatlib.report.document.kept import pictures
+from ldatlib.report.document.alive import pictures
 from ldatlib.report.document.scrutiny import Scrutiny
 from ldatlib.report.summary import self_checks
 from ldatlib.report.words import NORMS, budget

@@ -8,7 +8,8 @@ from markupsafe import Markup
 from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report import components, conclusions, paper, tables, words
 from ldatlib.report.comparisons import Shown, leaders, leaders_of, right_images, transfer_pair
-from ldatlib.report.document.kept import Kept, Section, kept, pictures
+from ldatlib.report.document.alive import pictures
+from ldatlib.report.document.kept import Kept, Section, kept
 from ldatlib.report.grid import BEST, LEVEL, Cell, Table, cell, of_frame
 from ldatlib.report.words import column_title
 from ldatlib.study.records import Basic, Features, Train, Transfer

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from ldatlib.report import components, conclusions, glossary, tables, words
 from ldatlib.report.comparisons import leaders_of, survivors
-from ldatlib.report.document.kept import Kept, Section, kept, pictures
+from ldatlib.report.document.alive import pictures
+from ldatlib.report.document.kept import Kept, Section, kept
 from ldatlib.report.grid import BEST, LEVEL, of_frame
 from ldatlib.report.words import NORMS
 from ldatlib.study.records import Adaptive, Autoattack, Detection, Masking, Search, Whitebox

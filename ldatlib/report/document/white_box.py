@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ldatlib.report import components, conclusions, paper, tables
 from ldatlib.report.comparisons import leaders_of, right_images
-from ldatlib.report.document.kept import Kept, Section, kept, pictures
+from ldatlib.report.document.alive import pictures
+from ldatlib.report.document.kept import Kept, Section, kept
 from ldatlib.report.grid import BEST, LEVEL, Cell, Table, cell, of_frame
 from ldatlib.report.words import NORMS, column_title, network, percent
 from ldatlib.study.records import Share, Sweep, Whitebox

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from ldatlib.files import write_bytes
 from ldatlib.report import claims, components, errata, glossary, oddity, paper, summary
 from ldatlib.report.components import Entry
+from ldatlib.report.document.alive import drawing
 from ldatlib.report.document.detector import detector
 from ldatlib.report.document.kept import Section, kept
 from ldatlib.report.document.lead import lead
@@ -45,7 +46,7 @@ def html(run: Run) -> str:
     contents = [Entry("main", "In short"), *(Entry(s.name, s.title) for s in sections)]
     body = components.joined(lead(run, judged), *(section.html() for section in sections))
     title = f"LDAT on {run.dataset.title}: what this run measured"
-    return components.document(title, body, contents, alive=True)
+    return components.document(title, body, contents, alive=True, charts=drawing(body))
 
 
 def write(run: Run) -> Path:
