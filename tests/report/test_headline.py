@@ -65,8 +65,8 @@ def test_advice_says_when_and_when_not():
     rows = {"defence": "mart", "norm": "l2", "gap": [17.25, 3.0], "overstated": [True, False]}
     found = conclusions.advice([behind], "ldat", pd.DataFrame(rows))
     assert not found.good
-    assert found.bad[0] == "the threat is L2 0.5: MART has 20.0 points more"
-    assert "up to 17.2 points more than all attacks do (MART, L2)" in found.bad[1]
+    assert found.bad[0] == "the threat is L2 0.5 (MART has 20.0 points more)"
+    assert "up to 17.2 points more than all attacks do: MART, L2)" in found.bad[1]
 
 
 @pytest.mark.parametrize(

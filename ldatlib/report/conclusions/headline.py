@@ -133,18 +133,18 @@ def advice(found: Sequence[Contest], own: str, scrutiny: pd.DataFrame | None) ->
         where = contest.under if contest.name == "natural" else contest.under.split("within ")[1]
         best = glossary.defence(contest.leaders[0])
         if contest.leads(own):
-            good.append(f"{what} {where}: nobody here is told apart ahead of it")
+            good.append(f"{what} {where} (nobody here is told apart ahead of it)")
         else:
             more = contest.behind(own)
-            bad.append(f"{what} {where}: {best} has {more:.1f} points more")
+            bad.append(f"{what} {where} ({best} has {more:.1f} points more)")
     if scrutiny is not None and len(scrutiny):
         over = scrutiny[scrutiny.overstated]
         if len(over):
             worst = over.loc[over.gap.idxmax()]
             who = f"{glossary.defence(worst.defence)}, {NORMS[worst.norm]}"
             bad.append(
-                f"you would quote Table 1's attacks: they leave up to {worst.gap:.1f} points more "
-                f"than all attacks do ({who})"
+                f"you would quote Table 1's attacks (they leave up to {worst.gap:.1f} points more "
+                f"than all attacks do: {who})"
             )
     return Advice(good, bad)
 
