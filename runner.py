@@ -260,9 +260,12 @@ def execute(session, plan: dict, parameters: dict) -> int:
         # Each notebook of the first wave stands for itself; the report reads what they leave.
         for wave in (others, report):
             if not run_notebooks(wave, session, parameters, progress):
+                if report:
+                    # What there is is shown, and what is missing named.
+                    print(f"as far as it went: {write_report(session)}", file=sys.stderr)
                 return 1
-        for path in report:
-            write_report(folder / path.name, session.root / "report.html")
+        if report:
+            write_report(session)
     result = session.root / "report.html" if report else folder
     print(f"done in {time.perf_counter() - started:.0f} s; {result}")
     return 0
@@ -342,21 +345,11 @@ def run_notebook(path, folder: Path, parameters: dict, progress: "Progress", end
     progress.end(path.name)
 
 
-def write_report(notebook: Path, target: Path) -> None:
-    """The executed report as one HTML file without code."""
-    from nbconvert import HTMLExporter
+def write_report(session) -> Path:
+    """``report.html`` of the run, whatever of it is there; its path."""
+    from ldatlib.report import document
 
-    from ldatlib.files import write_bytes
-
-    exporter = HTMLExporter(
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        embed_images=True,
-        template_name="lab",
-    )
-    body, _ = exporter.from_filename(str(notebook))
-    write_bytes(target, body.encode())
+    return document.write(session)
 
 
 class Progress:

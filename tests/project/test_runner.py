@@ -93,13 +93,15 @@ def test_a_dry_run_computes_and_writes_nothing(capsys, tmp_path):
 
 def test_parameters_reach_the_notebook_and_the_report_is_written(notebooks, tmp_path, capsys):
     notebook(notebooks, "91_first", "print(overrides['epochs'], jobs, profile)")
-    notebook(notebooks, "10_report", "print('reported', out)")
+    notebook(notebooks, "10_report", "print('reported')")
     out = tmp_path / "run"
     assert runner.main([*TINY, "--out", str(out), "--jobs", "2"]) == 0
     executed = nbformat.read(out / "notebooks" / "91_first.ipynb", 4)
     assert executed.cells[-1].outputs[0].text == "1 2 demo\n"
     report = (out / "report.html").read_text()
-    assert f"reported {out}" in report and "print(" not in report
+    # Nothing was computed: what is missing is named, with the command that makes it.
+    assert "0 of them attacked so far" in report and "Not made yet: runner.py --only 03" in report
+    assert "needs records that this run does not have" in report
     assert "[2/2] 10_report.ipynb" in capsys.readouterr().out
 
 
@@ -112,6 +114,12 @@ def test_a_failing_notebook_ends_the_run(notebooks, tmp_path, capsys):
     assert "91_first.ipynb failed in cell 4: ValueError: the reason" in error
     assert (out / "notebooks" / "91_first.ipynb").exists()
     assert not (out / "notebooks" / "92_second.ipynb").exists()
+    # Of what was left before it there is a report, where one was asked for.
+    assert not (out / "report.html").exists()
+    notebook(notebooks, "10_report", "print('never')")
+    assert runner.main([*TINY, "--out", str(out), "--jobs", "1"]) == 1
+    assert f"as far as it went: {out / 'report.html'}" in capsys.readouterr().err
+    assert "Not made yet" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_comes_after_all_others(notebooks, tmp_path):
