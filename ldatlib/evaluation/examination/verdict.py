@@ -70,7 +70,7 @@ def doubts(record: Mapping[str, Any]) -> list[str]:
             for test in tests
             if test["verdict"] == "alarm" and not of_pgd(test["test"], test["overstated"])
         ]
-        if of["detector"] and not of["detector"]["differentiable"]:
+        if (of.get("detector") or {}).get("differentiable") is False:
             found.append(f"{norm}: detector without gradient")
     found += [f"self-check: {c['name']}" for c in record["self_checks"] if not c["passed"]]
     return list(dict.fromkeys(found))
