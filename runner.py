@@ -38,13 +38,21 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--set", dest="assignments", action="append", default=[], metavar="NAME=VALUE")
     add("--plugin", dest="plugins", action="append", metavar="FILE", help="a file of your own")
     add("--seeds", metavar="N", help="trainings of each defence; same as --set seeds=N")
-    add("--jobs", metavar="N", help="processes side by side (default: one a core; one on a GPU)")
+    add("--jobs", metavar="N", help="processes side by side (default: one a core; one a GPU)")
+    add(
+        "--cluster",
+        metavar="ADDRESS",
+        help="compute on a Dask scheduler's workers: tcp://HOST:8786",
+    )
+    add("--no-shared-folder", action="store_true", help="they do not see the folder: files travel")
     add("--out", metavar="DIR", help="folder of the run (default: runs/PROFILE)")
     add("--force", action="store_true", help="compute the chosen notebooks' records anew")
     add("--list", action="store_true", help="list the notebooks and stop")
     add("--time-limit", metavar="TIME", help="stop in good order, such as 2h; go on next time")
     add("--dry-run", action="store_true", help="print what would be computed and stop")
     add("--rate", metavar="FLOPS", help="with --dry-run: hours at so many operations a second")
+    add("--workers", metavar="N,N", help="with --dry-run and --rate: the time on so many workers")
+    add("--bandwidth", metavar="BYTES", help="with --workers: files travel, so many bytes a second")
     return parser.parse_args(argv)
 
 
@@ -79,17 +87,30 @@ def run(options: argparse.Namespace) -> int:
         overrides["data_root"] = str(path_of(overrides["data_root"]).resolve())
     load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
+    bandwidth = options.bandwidth and positive_number("--bandwidth", options.bandwidth)
+    if options.workers is not None and not (options.dry_run and rate):
+        raise UserError("--workers needs --dry-run and --rate FLOPS, of one worker")
 
-    from ldatlib.files import alone
+    from ldatlib.locks import alone
+    from ldatlib.study.cluster import cluster_of
     from ldatlib.study.run import open_run
 
+    cluster = cluster_of(options.cluster, options.no_shared_folder)
     jobs = whole_number("--jobs", options.jobs) if options.jobs is not None else None
-    session = open_run(options.profile, overrides, options.out, jobs, deadline)
+    session = open_run(options.profile, overrides, options.out, jobs, deadline, cluster=cluster)
     if options.dry_run:
         absent = session.plan_without_data()
         plan = {path: session.plan(path.name[:2]) for path in chosen}
         session.check(job for jobs in plan.values() for job in jobs)
         print_plan(session, plan, rate, absent)
+        if options.workers is not None and rate is not None:
+            from ldatlib.study.jobs import Plan
+            from ldatlib.study.makespan import counts_of, table
+
+            jobs = (job for jobs in plan.values() for job in jobs if absent or not job.done)
+            print(
+                *table(Plan(session, jobs), counts_of(options.workers), rate, bandwidth), sep="\n"
+            )
         return 0
     plan = {path: session.plan(path.name[:2]) for path in chosen}
     if session.profile.dataset == "published" and not options.only:
@@ -229,6 +250,8 @@ def execute(session, plan: dict, parameters: dict) -> int:
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose --out") from error
     started = time.perf_counter()
+    if session.cluster and any(not job.done for jobs in plan.values() for job in jobs):
+        print(session.cluster.check(session), flush=True)
     with Progress(plan) as progress:
         session.complete((job for jobs in plan.values() for job in jobs), progress.say)
         release_workers()
@@ -237,9 +260,12 @@ def execute(session, plan: dict, parameters: dict) -> int:
         # Each notebook of the first wave stands for itself; the report reads what they leave.
         for wave in (others, report):
             if not run_notebooks(wave, session, parameters, progress):
+                if report:
+                    # What there is is shown, and what is missing named.
+                    print(f"as far as it went: {write_report(session)}", file=sys.stderr)
                 return 1
-        for path in report:
-            write_report(folder / path.name, session.root / "report.html")
+        if report:
+            write_report(session)
     result = session.root / "report.html" if report else folder
     print(f"done in {time.perf_counter() - started:.0f} s; {result}")
     return 0
@@ -319,21 +345,11 @@ def run_notebook(path, folder: Path, parameters: dict, progress: "Progress", end
     progress.end(path.name)
 
 
-def write_report(notebook: Path, target: Path) -> None:
-    """The executed report as one HTML file without code."""
-    from nbconvert import HTMLExporter
+def write_report(session) -> Path:
+    """``report.html`` of the run, whatever of it is there; its path."""
+    from ldatlib.report import document
 
-    from ldatlib.files import write_bytes
-
-    exporter = HTMLExporter(
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        embed_images=True,
-        template_name="lab",
-    )
-    body, _ = exporter.from_filename(str(notebook))
-    write_bytes(target, body.encode())
+    return document.write(session)
 
 
 class Progress:

@@ -6,9 +6,9 @@
     ldat examine mine.py:make_model --data cifar10 --eps-linf 8/255 --dry-run
     ldat compare runs/examine-mine.py-make_model runs/examine-other.py-make_model
 
-They need torch, torchvision, scikit-learn, pandas, safetensors, msgspec, filelock, joblib and
-tqdm; ``evaluate`` foolbox and pyautoattack, too. The output folder is one of the runner's:
-``runner.py --profile cifar10 --out runs/gpu`` takes what lies there for its own.
+They need torch, torchvision, scikit-learn, pandas, safetensors, msgspec, filelock, joblib,
+cloudpickle and tqdm; ``evaluate`` foolbox and pyautoattack, too. The output folder is one of the
+runner's: ``runner.py --profile cifar10 --out runs/gpu`` takes what lies there for its own.
 """
 
 import argparse
@@ -34,6 +34,7 @@ def _say(text: str) -> None:
 def _open(options: argparse.Namespace):
     """The run that the options name."""
     from ldatlib.execution import use_device
+    from ldatlib.study.cluster import cluster_of
     from ldatlib.study.run import open_run
     from ldatlib.study.settings import parse_assignments, parse_duration
 
@@ -48,7 +49,8 @@ def _open(options: argparse.Namespace):
         if (value := getattr(options, option, None)) is not None:
             overrides[setting] = value
     processes = getattr(options, "processes", 1)
-    return open_run(options.profile, overrides, options.out, 1, deadline, processes)
+    cluster = cluster_of(getattr(options, "cluster", None), getattr(options, "apart", False))
+    return open_run(options.profile, overrides, options.out, 1, deadline, processes, cluster)
 
 
 def _listed(run) -> int:
@@ -68,8 +70,8 @@ def train(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate one trained network of a profile, attack by attack; leaves records."""
+    from ldatlib.study.jobs import with_needs
     from ldatlib.study.kinds import KINDS
-    from ldatlib.study.schedule import with_needs
 
     run = _open(options)
     if options.list:
@@ -105,7 +107,7 @@ def clean(options: argparse.Namespace) -> int:
     ``--remove`` deletes what an earlier numerics version has left; with ``--other-settings`` also
     what other overrides, seeds or switches made, which may be asked for again.
     """
-    from ldatlib.files import alone
+    from ldatlib.locks import alone
     from ldatlib.study.clean import OTHER, unused
 
     run = _open(options)
@@ -214,6 +216,9 @@ def parser() -> argparse.ArgumentParser:
         add("--seed", type=int, help="another seed than the profile's")
         add("--time-limit", metavar="TIME", help="stop in good order, such as 9m; go on next time")
         add("--list", action="store_true", help="list the profile's trainings and stop")
+        add("--cluster", metavar="ADDRESS", help="on a Dask scheduler's workers: tcp://HOST:8786")
+        about = "they do not see the folder: files travel"
+        add("--no-shared-folder", dest="apart", action="store_true", help=about)
 
     sub = command("train", train, profile="cifar10")
     of_one_training(sub)

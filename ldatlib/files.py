@@ -9,20 +9,20 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import secrets
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from ldatlib.errors import Busy, UserError, one_line
+from ldatlib.errors import UserError, one_line
+from ldatlib.locks import check_held
 
 PACKAGE = Path(__file__).resolve().parent
 FORMAT = "ldatlib-checkpoint-2"
+_OURS = secrets.token_hex(2)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
 _CHECKSUM = "sha256"
 # Beyond what any file of ours has; of a header what the format allows.
@@ -68,7 +68,10 @@ def path_of(text: str | Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write through a neighbouring file and a rename: readers see the old file or the new one."""
+    """Write through a neighbouring file and a rename: readers see the old file or the new one.
+
+    Raises ``Busy`` where a lock of this process was taken over, ``UserError`` where it cannot.
+    """
     temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +79,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
+        check_held()
         os.replace(temporary, path)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -85,39 +89,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of two machines may have one number.
+    return path.with_name(f".{path.name}.{os.getpid()}{_OURS}.tmp")
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {error.strerror}; make room or choose another folder")
-
-
-@contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
-    """Only one process at a time works on ``path``; the lock goes with the process that holds it.
-
-    Raises ``Busy`` where another one does: ``what`` is the word for it, such as "training".
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock, timeout=0)
-        held.acquire()
-    except Timeout:
-        raise Busy(
-            f"another process is {what} {path}; wait for it, or choose another folder"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {path.parent}: {error.strerror}; choose another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        # Removed while it is held: nobody waits for it, so nobody can hold a removed one.
-        with suppress(OSError):
-            lock.unlink()
-        held.release()
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -247,9 +224,14 @@ def _shards_of(path: Path) -> list[Path]:
     return sorted(p for p in found if _SHARD.fullmatch(p.name[len(stem) :]))
 
 
+def pieces(path: Path) -> list[Path]:
+    """The file, or its shards, as far as they are there."""
+    return [path] if path.is_file() else _shards_of(path)
+
+
 def exists(path: Path) -> bool:
     """Whether the file is there, whole or as shards (all of them: see ``load_tensors``)."""
-    return path.is_file() or bool(_shards_of(path))
+    return bool(pieces(path))
 
 
 def _tensor_checksum(tensors: dict[str, Tensor], header: str) -> str:

@@ -3,14 +3,13 @@
 import nbformat
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
-from nbformat.v4 import new_output
 from tiny import silent
 from traitlets.config import Config
 
 import runner
 from ldatlib.study.run import open_run
 
-# As little of everything as there can be, so that the ten notebooks take seconds.
+# As little of everything as there can be, so that the notebooks take seconds.
 LEAST = {
     "epochs": 1,
     "plane_epochs": 1,
@@ -40,21 +39,18 @@ SHALLOW = {"depth": 4, "stages": 1, "surrogate_depth": 4, "surrogate_stages": 1}
 def whole_run(folder, overrides):
     """Everything computed, every notebook executed, the report written; its text.
 
-    What a cell raises is raised here. The executed report has the outputs that a kernel would send.
+    What a cell raises is raised here.
     """
     run = open_run("folder", overrides, folder, jobs=1)
     plans = {path: run.plan(path.name[:2]) for path in runner.notebooks()}
     run.complete([job for jobs in plans.values() for job in jobs], silent)
     parameters = {"profile": "folder", "overrides": overrides, "out": str(folder), "jobs": 1}
     for path in plans:
-        executed = _executed(path, parameters)
-    (folder / "notebooks").mkdir()
-    nbformat.write(executed, folder / "notebooks" / path.name)
-    runner.write_report(folder / "notebooks" / path.name, folder / "report.html")
-    return (folder / "report.html").read_text(encoding="utf-8")
+        _execute(path, parameters)
+    return runner.write_report(run).read_text(encoding="utf-8")
 
 
-def _executed(path, parameters):
+def _execute(path, parameters):
     notebook = nbformat.read(path, 4)
     # The one of the process: what cells display asks for it. It leaves no history.
     shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
@@ -65,18 +61,11 @@ def _executed(path, parameters):
             source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
         # Nothing is drawn by pyplot: figures are shown as what they are.
         source = source.replace("%matplotlib inline\n", "")
-        with capture_output() as captured:
+        with capture_output():
             result = shell.run_cell(source)
         try:
             result.raise_error()
         except Exception as error:
             error.add_note(f"in {path.name}:\n{source}")
             raise
-        cell.outputs = [
-            new_output("display_data", data=shown.data or {}, metadata=shown.metadata or {})
-            for shown in captured.outputs
-        ]
-        if captured.stdout:
-            cell.outputs.append(new_output("stream", name="stdout", text=captured.stdout))
     InteractiveShell.clear_instance()
-    return notebook

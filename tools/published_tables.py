@@ -1,4 +1,5 @@
-"""Write the published results into docs, from the records alone: cifar10-small, and the fuzz.
+"""Write published results into docs, from records alone: cifar10-small, the fuzz, broken defences,
+and plans played through on several machines.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -17,12 +18,23 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-PAGES = ("docs/cifar10.md", "docs/regularizer.md", "docs/reliability.md")
+PAGES = (
+    "docs/cifar10.md",
+    "docs/regularizer.md",
+    "docs/reliability.md",
+    "docs/scale.md",
+    "docs/broken.md",
+)
 # Markers that another tool fills: tools/storm.py.
 ELSEWHERE = ("storm",)
 FUZZ = PROJECT / "data" / "results" / "fuzz.json"
+BROKEN = PROJECT / "data" / "results" / "broken.json"
+# Points between two numbers that are called near each other.
+NEAR = 0.05
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
+# Of docs/scale.md: numbers of workers, and operations a second of each.
+WORKERS, RATE = (1, 2, 4, 8, 16, 32), 2e14
 # What the study of the likelihood term is made from.
 STUDY = ("train", "validation", "basic")
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
@@ -189,6 +201,78 @@ def fuzz() -> str:
     return f"{markdown(frame, 2)}\n\nTaken together {minutes:.0f} minutes of one core."
 
 
+def scale(profile: str) -> str:
+    """A profile's plan on 1 to 32 workers, played through: its operations need no images."""
+    from ldatlib.study.jobs import Plan
+    from ldatlib.study.makespan import table
+    from ldatlib.study.notebooks import everything
+    from ldatlib.study.run import open_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(profile, out=folder, jobs=1)
+        run.plan_without_data()
+        return "\n".join(table(Plan(run, everything(run)), WORKERS, RATE, None))
+
+
+def _defence(row: dict) -> str:
+    title = row["name"].replace("_", " ")
+    return f"[{title}](examples/broken/{row['name']}.py)"
+
+
+def ending(row: dict) -> str:
+    """How the examination of a defence ended, beside the attacker who has read its code."""
+    if row["examine"]["value"] - row["adaptive"]["value"] <= NEAR:
+        return "believed" if not row["doubts"] else "doubted"
+    return "above, doubted" if row["doubts"] else "above, believed"
+
+
+def broken() -> str:
+    """A row a defence: what every evaluation leaves right, in percent."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    rows = []
+    for row in read_json(BROKEN)["defences"]:
+        alone = f"{100 * row['autoattack']['value']:.1f}"
+        if row["autoattack_version"] != "standard":
+            alone = f"fails; {row['autoattack_version']} {alone}"
+        numbers = {key: f"{100 * row[key]['value']:.1f}" for key in ("clean", "examine")}
+        rows.append(
+            {
+                "defence": _defence(row) + (" (detector)" if row["detector"] else ""),
+                "without attack": numbers["clean"],
+                "AutoAttack alone": alone,
+                "examine": numbers["examine"],
+                "who has read the code": f"{100 * row['adaptive']['value']:.1f}",
+                "examine's number is": ending(row),
+            }
+        )
+    return markdown(pd.DataFrame(rows))
+
+
+def broken_said() -> str:
+    """What examine says of each defence, by name, and what to try."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    rows = []
+    for row in read_json(BROKEN)["defences"]:
+        tried = row["belief"].partition("Try: ")[2]
+        gate = [f"gate: {name}" for name in row["gate"] if f"gate: {name}" not in row["doubts"]]
+        said = [doubt.removeprefix("linf: ") for doubt in row["doubts"]]
+        rows.append(
+            {
+                "defence": _defence(row),
+                "speaks against the number": "; ".join([*gate, *said]) or "nothing",
+                "strongest": row["strongest"],
+                "to try": tried,
+            }
+        )
+    return markdown(pd.DataFrame(rows), 4)
+
+
 def measured(run, trainings: dict, kinds: tuple[str, ...]) -> dict:
     """Those of the named trainings whose records of all these kinds are there."""
     return {
@@ -279,6 +363,10 @@ def render(run) -> dict[str, str]:
         "cifar10-fig6": replaced(run),
         "cifar10-study": study(run),
         "reliability-fuzz": fuzz(),
+        "scale-cifar10": scale("cifar10"),
+        "scale-cifar100": scale("cifar100"),
+        "broken-table": broken(),
+        "broken-said": broken_said(),
     }
 
 

@@ -404,10 +404,9 @@ def settings() -> list[str]:
 
 def planned(root: Path, only: list[str] | None) -> list:
     """The jobs of a run in the order in which one process computes them."""
-    from ldatlib.study.kinds import KINDS
+    from ldatlib.study.jobs import Plan
     from ldatlib.study.notebooks import COMPUTES
     from ldatlib.study.run import open_run
 
     run = open_run("demo", SETTINGS, root, jobs=1)
-    jobs = {job.path: job for number in only or COMPUTES for job in run.plan(number)}.values()
-    return sorted(jobs, key=lambda job: (KINDS[job.kind].stage, -job.operations))
+    return Plan(run, (job for number in only or COMPUTES for job in run.plan(number))).jobs

@@ -9,6 +9,7 @@ score has no gradient.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from ldatlib.evaluation.joint import (
     strongest_wrong,
 )
 from ldatlib.evaluation.search import best_of, first_above, of_rows, search
+from ldatlib.evaluation.search import strongest as of_margin
 from ldatlib.evaluation.square import random_climb
 
 CONFIDENCES = (0.5, 2.0, 5.0, 10.0, 20.0)
@@ -43,7 +45,8 @@ class Missed:
 
     ``images`` [N, ...]: where nothing was found, the one for which the smaller of margin and
     surplus came out largest. ``restart`` [N]: the restart that found it; -1 where none did, or had
-    to: the image itself, one of the given, or what a stricter threshold's search has left.
+    to: the image itself, one of the given, that of greatest margin, or what a stricter threshold's
+    search has left.
     """
 
     images: Tensor
@@ -88,7 +91,9 @@ def adaptive_attack(
     4. for the log-likelihood, the features onto the centroid of every wrong class;
     5. as 1, ``restarts`` times: the last tells whether the search has converged.
 
-    Of a score without a gradient Square maximises the first of these, 1 + ``restarts`` times.
+    Of a score without a gradient Square maximises the first of these, 1 + ``restarts`` times, on
+    what the image of greatest margin in the ball leaves: far behind the boundary many a score is
+    high, and the margin has a gradient.
 
     Parameters
     ----------
@@ -118,14 +123,16 @@ def adaptive_attack(
     order = sorted(range(len(thresholds)), key=lambda i: -thresholds[i])
     results: list[list[Missed]] = [[] for _ in thresholds]
     ball = {"eps": eps, "norm": norm, "num_steps": num_steps, "goal": CLEAR}
-    if not differentiable(model, x, score):
-        ball["climb"] = random_climb(queries, seed)
+    blind, climb = not differentiable(model, x, score), random_climb(queries, seed)
     with frozen(model):
         for rows in torch.arange(len(x), device=x.device).split(batch_size):
             seeds = [images[rows].detach() for images in (x, *given)]
             # Anew for every batch: an image's search does not depend on where it stands.
             generator = torch.Generator(x.device).manual_seed(seed)
             own = ball | {"generator": generator}
+            if blind:
+                seeds.append(_far(model, x[rows], y[rows], own))
+                own["climb"] = climb
             attack = _Attack(model, seeds, y[rows], score, scale, own)
             for i in order:
                 results[i].append(attack.run(thresholds[i], restarts))
@@ -133,6 +140,12 @@ def adaptive_attack(
         Missed(torch.cat([p.images for p in parts]), torch.cat([p.restart for p in parts]))
         for parts in results
     ]
+
+
+def _far(model: nn.Module, x: Tensor, y: Tensor, ball: dict[str, Any]) -> Tensor:
+    """The images of greatest margin, [N, ...], of as many searches as there are confidences."""
+    objectives = [of_margin(model, y)] * len(CONFIDENCES)
+    return search(objectives, x, **ball | {"goal": float("inf")}).images
 
 
 class _Attack:

@@ -1,8 +1,8 @@
 """Networks against each other on the same images, and methods over their seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from ldatlib.study.records import (
     Transfer,
     Whitebox,
 )
+
+K = TypeVar("K", bound=Hashable)
 
 # Trainings that a statement about a method takes.
 METHOD_SEEDS = 3
@@ -102,6 +104,26 @@ def transfer_pair(first: Shown, second: Shown) -> Pair:
     clean = first._replace(key="clean").share
     within = paired.least_favourable(ours, theirs, round(clean.value * clean.count))
     return replace(found, first_only=within.first_only, second_only=within.second_only)
+
+
+def leaders(values: Mapping[K, float], against: Callable[[K, K], Pair]) -> tuple[K, set[K]]:
+    """Who has the highest of several accuracies, and who is not told apart from it.
+
+    ``against``: the pair of two of them on the same images. McNemar's exact test of the highest
+    against each other, corrected for their number (Holm), at 5%. Of networks, not of methods.
+    """
+    best = max(values, key=values.__getitem__)
+    others = [name for name in values if name != best]
+    found = [against(best, name) for name in others]
+    plain = [float(paired.mcnemar_p(each.first_only, each.second_only)) for each in found]
+    corrected: list[float] = paired.holm(plain).tolist() if plain else []
+    return best, {n for n, p in zip(others, corrected, strict=True) if p >= paired.ALPHA}
+
+
+def leaders_of(right: Mapping[K, Tensor]) -> tuple[K, set[K]]:
+    """The same of images right, bool [N], of which each name has the same N."""
+    values = {name: images.double().mean().item() for name, images in right.items()}
+    return leaders(values, lambda a, b: paired.pair(right[a], right[b]))
 
 
 def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: str) -> float:

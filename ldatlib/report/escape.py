@@ -2,13 +2,12 @@
 
 Class names, titles of data and of defences may be any line of text. Everything else in the report
 handles them as they are; what goes into a matplotlib text passes ``in_figure`` once, what goes into
-HTML ``in_html`` or a table of ``page.styled``.
+HTML a part of ``components`` or a table of ``page.styled``.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
-from html import escape
 
 from ldatlib.defences import TITLES
 from ldatlib.report import fonts
@@ -46,11 +45,6 @@ def class_labels(names: Sequence[str]) -> list[str]:
 def class_key(names: Sequence[str]) -> str:
     """The classes that figures call by number, such as ``#3: 猫``; empty where there are none."""
     return ", ".join(f"#{k}: {name}" for k, name in enumerate(names) if not _is_label(name, names))
-
-
-def in_html(text: str) -> str:
-    """Text within an element or an attribute in quotes."""
-    return escape(text, quote=True)
 
 
 def _is_label(name: str, names: Sequence[str]) -> bool:

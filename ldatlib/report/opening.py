@@ -175,6 +175,16 @@ def _report(run: Run) -> str:
     )
 
 
+def _examine(run: Run) -> str:
+    (record,) = run.records("train", [run.training("standard")])
+    robust = _percent(float(record.last["val_robust_accuracy"]))
+    return (
+        f"By PGD alone one cannot tell: it leaves {glossary.defence('standard')} {robust} of its "
+        "validation images, and may leave more of the copies below, which only hide the gradients "
+        "of the same network; the alarms tell them apart."
+    )
+
+
 _ANSWERS: dict[str, Callable[[Run], str]] = {
     "01": _plane,
     "02": _training,
@@ -186,4 +196,5 @@ _ANSWERS: dict[str, Callable[[Run], str]] = {
     "08": _threshold,
     "09": _scrutiny,
     "10": _report,
+    "11": _examine,
 }

@@ -156,9 +156,3 @@ def scrutiny(run: Run) -> dict[str, pd.DataFrame]:
             ),
         }
     return shown
-
-
-def figures(run: Run) -> list[tuple[str, Path]]:
-    """Titles and files of the figures of ``inventory`` that this run has made."""
-    rows = [(f"{i}: {what}", run.root / path) for i, path, _, what in _ITEMS]
-    return [(title, path) for title, path in rows if path.suffix == ".png" and path.is_file()]

@@ -14,6 +14,14 @@ NO_THRESHOLD = "no threshold"
 NOT_FROZEN = "none, no validation image is right"
 
 
+def budget(norm: str, eps: float) -> str:
+    """``L-inf 8/255``, ``L2 0.5``: as the field writes them."""
+    levels = eps * 255
+    if norm == "linf" and abs(levels - round(levels)) < 1e-6 and round(levels) > 0:
+        return f"{NORMS[norm]} {round(levels)}/255"
+    return f"{NORMS[norm]} {eps:.4g}"
+
+
 def column_title(key: str) -> str:
     """``linf_pgd`` -> ``L-inf PGD``, ``linf`` -> ``L-inf worst case``."""
     if key == "natural":

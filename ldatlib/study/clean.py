@@ -4,11 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ldatlib.errors import UserError
 from ldatlib.files import read_json
+from ldatlib.locks import is_held
 from ldatlib.study import notebooks, schedule
+from ldatlib.study.jobs import jobs_of
 from ldatlib.study.keys import LENGTH
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.workspace import Workspace
@@ -41,7 +41,7 @@ def unused(ws: Workspace) -> list[Unused]:
     and those of a training that somebody is computing.
     """
     trainings = {training.label: training for training in ws.every_training()}.values()
-    jobs = [job for kind in KINDS for job in schedule.jobs_of(ws, kind, trainings)]
+    jobs = [job for kind in KINDS for job in jobs_of(ws, kind, trainings)]
     current = {KINDS[j.kind].key(ws, j.training) for j in [*jobs, *notebooks.everything(ws)]}
     records = {path: _header(path) for path in sorted((ws.root / "records").glob("*.json"))}
     by_key = {header["key"]: header for header in records.values() if header}
@@ -71,9 +71,4 @@ def _header(path: Path) -> dict:
 
 def _locked(lock: Path) -> re.Match | None:
     """The key in the name of a lock that somebody holds."""
-    match = _NAME.search(lock.name.removesuffix(".lock"))
-    try:
-        with FileLock(lock, timeout=0):
-            return None
-    except (Timeout, OSError):
-        return match
+    return _NAME.search(lock.name.removesuffix(".lock")) if is_held(lock) else None

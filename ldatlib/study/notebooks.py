@@ -5,7 +5,7 @@ A new row, or a new entry of one, is all it takes for a notebook to compute some
 
 from collections.abc import Callable, Iterable
 
-from ldatlib.study.schedule import Job, jobs_of
+from ldatlib.study.jobs import Job, jobs_of
 from ldatlib.study.trainings import Training, Trainings
 from ldatlib.study.workspace import Workspace
 
@@ -39,6 +39,11 @@ def ablations(run: Trainings) -> list[Training]:
 
 def switches(run: Trainings) -> list[Training]:
     return [] if run.profile.ablations == "paper" else _each_once(run.switch_trainings().values())
+
+
+def pgd_trained(run: Trainings) -> list[Training]:
+    """The honest network that notebook 11 examines."""
+    return [run.training("standard")]
 
 
 def base(run: Trainings) -> list[Training]:
@@ -83,6 +88,7 @@ COMPUTES: dict[str, tuple[tuple[str, Which], ...]] = {
     ),
     # The report shows what the others have left.
     "10": (),
+    "11": (("train", pgd_trained),),
 }
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from ldatlib.data import DESCRIPTION, describe
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors, write_bytes, write_json
+from ldatlib.study.jobs import Job
 from ldatlib.study.kinds.white_box import WHITE_BOX
-from ldatlib.study.schedule import Job
 from ldatlib.study.workspace import Workspace
 
 FOLDERS = ("records", "checkpoints", "adversarial")

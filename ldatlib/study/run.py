@@ -9,11 +9,14 @@ from torch import Tensor
 from ldatlib.errors import check_count, check_deadline
 from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.files import as_path, home, path_of
+from ldatlib.study import jobs as planned
 from ldatlib.study import notebooks, plugins, published, schedule
+from ldatlib.study.cluster import Cluster
+from ldatlib.study.jobs import Job
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.kinds.white_box import WHITE_BOX, table1_of
 from ldatlib.study.profiles import load_profile
-from ldatlib.study.schedule import Job, Say
+from ldatlib.study.schedule import Say
 from ldatlib.study.settings import Profile
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace
@@ -26,6 +29,7 @@ def open_run(
     jobs: int | None = None,
     deadline: float | None = None,
     processes: int = 1,
+    cluster: Cluster | None = None,
 ) -> "Run":
     """A run of a profile in the folder ``out``; nothing is computed yet.
 
@@ -35,8 +39,9 @@ def open_run(
         ``plugins``, files of your own that register defences or networks.
     out : ``runs/PROFILE`` of the checkout, or of the current folder where the library is
         installed without one, unless said.
-    jobs : processes that train and evaluate side by side: one a core on a CPU, one on a GPU,
+    jobs : processes that train and evaluate side by side: one a core on a CPU, one a GPU,
         unless said; ``processes``: those of which a single evaluation may be shared among.
+    cluster : the scheduler whose workers compute what is missing, in place of ``jobs``.
     deadline : in seconds of ``time.time()``; whatever computes stops in good order then.
 
     Raises
@@ -53,7 +58,7 @@ def open_run(
     folder = home() / "runs" / profile if out in (None, "") else as_path(out, "out")
     if chosen.dataset == "published":
         published.unpack(path_of(str(chosen.data_root)), folder)
-    return Run(chosen, folder, jobs or schedule.default_processes(), deadline, processes)
+    return Run(chosen, folder, jobs or schedule.default_processes(), deadline, processes, cluster)
 
 
 class Run(Workspace):
@@ -66,12 +71,13 @@ class Run(Workspace):
         jobs: int = 1,
         deadline: float | None = None,
         processes: int = 1,
+        cluster: Cluster | None = None,
     ):
         super().__init__(profile, root, deadline, processes)
-        self.jobs = jobs
+        self.jobs, self.cluster = jobs, cluster
 
     def __getstate__(self) -> dict:
-        return super().__getstate__() | {"jobs": self.jobs}
+        return super().__getstate__() | {"jobs": self.jobs, "cluster": self.cluster}
 
     def plan(self, notebook: str) -> list[Job]:
         """What a notebook (``"03"``) computes, in order."""
@@ -79,7 +85,7 @@ class Run(Workspace):
 
     def jobs_of(self, kind: str, trainings: Iterable[Training]) -> list[Job]:
         """The jobs of a kind, one a training; ``job.done`` tells whether its record is there."""
-        return schedule.jobs_of(self, kind, trainings)
+        return planned.jobs_of(self, kind, trainings)
 
     def compute(self, notebook: str, say: Say = print) -> None:
         """Everything a notebook's plan lacks, side by side; first what the rest is made from."""
@@ -98,7 +104,7 @@ class Run(Workspace):
         Raises ``OutOfTime`` where the deadline of the run came before their end.
         """
         self.keep_plugins()
-        schedule.complete(self, jobs, self.jobs, say)
+        schedule.complete(self, jobs, self.jobs, say, self.cluster)
 
     def records(self, kind: str, trainings: Sequence[Training], say: Say = print) -> list[Any]:
         """Records of a kind, one a training; computed where missing, with what they need.
@@ -110,7 +116,7 @@ class Run(Workspace):
         ``autoattack``, ``masking``, ``adaptive``. Each is a structure of ``ldatlib.study.records``;
         ``docs/records.md`` has the fields.
         """
-        self.complete(schedule.with_needs(self, kind, trainings), say)
+        self.complete(planned.with_needs(self, kind, trainings), say)
         return [KINDS[kind].read(self, training) for training in trainings]
 
     def forget(self, job: Job) -> None:

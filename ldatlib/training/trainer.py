@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ldatlib.data import Dataset
 from ldatlib.errors import OutOfTime, UserError, check_deadline
 from ldatlib.execution import default_device, is_compiled, usable_device
-from ldatlib.files import alone, as_path, exists
+from ldatlib.files import as_path, exists
 from ldatlib.gmm import GaussianMixtureHead
+from ldatlib.locks import alone
 from ldatlib.training.checkpoint import head_kind
 from ldatlib.training.config import Storage, TrainConfig
 from ldatlib.training.learner import Learner

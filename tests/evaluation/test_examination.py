@@ -271,6 +271,20 @@ def test_a_budget_that_pictures_cannot_show_is_named(net, images):
     assert "gate: budget" in found["doubts"]
 
 
+def test_a_score_without_a_gradient_is_a_doubt(net, images):
+    """What is counted has none: whoever knows the code writes a stand-in."""
+
+    def counted(model, x):
+        return (model(x).softmax(1) > 0.5).float().sum(1)
+
+    def doubts(score):
+        found = examine(net, *images, eps={"linf": 0.05}, effort="least", score=score)
+        return found.record["doubts"]
+
+    assert "linf: detector without gradient" in doubts(counted)
+    assert "linf: detector without gradient" not in doubts("posterior")
+
+
 def test_small_images_and_few_classes_are_named_not_refused(monkeypatch):
     """Under L2 Square has no room on three rows; the targeted DLR loss needs four classes."""
     monkeypatch.setitem(efforts.EFFORTS, "least", replace(LEAST, autoattack=STANDARD))

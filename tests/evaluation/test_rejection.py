@@ -24,6 +24,7 @@ from ldatlib.evaluation.joint import (
 from ldatlib.evaluation.joint import look as look_at
 from ldatlib.evaluation.rejection import attack_detector, curve, judge, reject
 from ldatlib.evaluation.robustness import predict
+from ldatlib.evaluation.search import search, strongest
 from ldatlib.evaluation.square import square
 
 SIDE, COUNT = 5, 40
@@ -280,7 +281,8 @@ def test_a_score_without_a_gradient_is_attacked_by_square():
     before, clean = judge(net, x, y, counted)
     assert missed.sum() > (~clean & (before >= 13)).sum()
     assert found.restart.max() < number_of_searches(counted, 5, 1, steep=False) == 2
-    assert torch.equal(found.restart >= 0, missed & ~(~clean & (before >= 13)))
+    searched = found.restart >= 0
+    assert missed[searched].all() and not (~clean & (before >= 13))[searched].any()
     highest = highest_score(net, x, y, scale=scale, given=[found.images], **settings)
     top, still = judge(net, highest, y, counted)
     assert (~still & (top >= 13)).sum() >= missed.sum()
@@ -291,6 +293,25 @@ def test_a_score_without_a_gradient_is_attacked_by_square():
         adaptive_attack(net, x, y, thresholds=[1.0], **settings | {"queries": 0})
     with pytest.raises(UserError, match="restarts must be at least 1, not 0"):
         highest_score(net, x, y, restarts=0, **settings)
+
+
+def test_a_score_without_a_gradient_falls_far_behind_the_boundary():
+    """It is high where the margin is: whoever climbs that needs no look at the score."""
+
+    def sure(model, images):
+        top = model(images).topk(2, dim=1).values
+        return ((top[:, 0] - top[:, 1]) > 0.3).float()
+
+    net = smooth_net()
+    x, y = mostly_right(net, 24)
+    settings = {"score": sure, "thresholds": [1.0], "eps": 0.5, "norm": "linf", "queries": 1}
+    assert not differentiable(net, x, sure)
+    (found,) = adaptive_attack(net, x, y, **settings)
+    values, right = judge(net, found.images, y, sure)
+    ball = {"eps": 0.5, "norm": "linf", "num_steps": 40, "goal": 9e9}
+    far = search([strongest(net, y)] * 5, x, generator=torch.Generator().manual_seed(0), **ball)
+    reached = far.progress.amax(1) > 0.31
+    assert reached.sum() > 5 and (~right & (values >= 1))[reached].all()
 
 
 @pytest.mark.parametrize("score", ["posterior", brightness, counted])

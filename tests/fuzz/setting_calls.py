@@ -254,7 +254,7 @@ SIZES = st.fixed_dictionaries(
         "flip": st.booleans(),
     },
 )
-NOTEBOOKS = st.sampled_from(["01", "02", "03", "04", "05", "06", "07", "08", "09", "10"])
+NOTEBOOKS = st.sampled_from(["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"])
 
 
 def plan(case, folder):

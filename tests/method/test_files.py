@@ -4,20 +4,19 @@ import json
 import multiprocessing
 import resource
 import signal
-import time
 
 import pytest
 import torch
 
-from ldatlib.errors import Busy, UserError
+from ldatlib.errors import UserError
 from ldatlib.files import (
-    alone,
     exists,
     load_tensors,
     read_json,
     save_tensors,
     write_json,
 )
+from ldatlib.locks import alone
 
 TENSORS = {
     "kernel": torch.linspace(-1, 1, 600).view(20, 30),
@@ -180,31 +179,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         alone(tmp_path / "file" / "x", "training"),
     ):
         pass
-
-
-def hold(path, ready):
-    with alone(path, "training"):
-        ready.set()
-        time.sleep(60)
-
-
-def test_only_one_process_at_a_time(tmp_path):
-    path = tmp_path / "net.safetensors"
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    process = context.Process(target=hold, args=(path, ready))
-    process.start()
-    assert ready.wait(30)
-    with (
-        pytest.raises(Busy, match="another process is training .*net.safetensors"),
-        alone(path, "training"),
-    ):
-        pass
-    process.kill()  # the lock goes with it, whatever it has left behind
-    process.join()
-    with alone(path, "training"):
-        pass
-    assert not list(tmp_path.iterdir())
 
 
 def test_json_without_nan(tmp_path):

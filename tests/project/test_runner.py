@@ -56,6 +56,8 @@ def notebooks(tmp_path, monkeypatch):
         (["--jobs", "0"], "jobs must be a whole number of at least 1"),
         (["--time-limit", "soon"], "a time limit is a number of s, m or h, such as 9m, not 'soon'"),
         (["--dry-run", "--rate", "0"], "--rate must be a positive number"),
+        (["--workers", "2"], "--workers needs --dry-run and --rate"),
+        (["--no-shared-folder"], "--no-shared-folder is about the workers of a --cluster"),
         (["--profile", "folder"], "--set data_root=PATH"),
         (["--profile", "folder", "--set", "data_root=/nowhere"], "no folder /nowhere"),
     ],
@@ -91,13 +93,15 @@ def test_a_dry_run_computes_and_writes_nothing(capsys, tmp_path):
 
 def test_parameters_reach_the_notebook_and_the_report_is_written(notebooks, tmp_path, capsys):
     notebook(notebooks, "91_first", "print(overrides['epochs'], jobs, profile)")
-    notebook(notebooks, "10_report", "print('reported', out)")
+    notebook(notebooks, "10_report", "print('reported')")
     out = tmp_path / "run"
     assert runner.main([*TINY, "--out", str(out), "--jobs", "2"]) == 0
     executed = nbformat.read(out / "notebooks" / "91_first.ipynb", 4)
     assert executed.cells[-1].outputs[0].text == "1 2 demo\n"
     report = (out / "report.html").read_text()
-    assert f"reported {out}" in report and "print(" not in report
+    # Nothing was computed: what is missing is named, with the command that makes it.
+    assert "0 of them attacked so far" in report and "Not made yet: runner.py --only 03" in report
+    assert "needs records that this run does not have" in report
     assert "[2/2] 10_report.ipynb" in capsys.readouterr().out
 
 
@@ -110,6 +114,12 @@ def test_a_failing_notebook_ends_the_run(notebooks, tmp_path, capsys):
     assert "91_first.ipynb failed in cell 4: ValueError: the reason" in error
     assert (out / "notebooks" / "91_first.ipynb").exists()
     assert not (out / "notebooks" / "92_second.ipynb").exists()
+    # Of what was left before it there is a report, where one was asked for.
+    assert not (out / "report.html").exists()
+    notebook(notebooks, "10_report", "print('never')")
+    assert runner.main([*TINY, "--out", str(out), "--jobs", "1"]) == 1
+    assert f"as far as it went: {out / 'report.html'}" in capsys.readouterr().err
+    assert "Not made yet" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_comes_after_all_others(notebooks, tmp_path):
@@ -138,7 +148,7 @@ def test_a_time_limit_stops_in_good_order(notebooks, tmp_path, capsys):
 
 def test_two_runs_on_one_folder_are_refused(notebooks, tmp_path, capsys):
     notebook(notebooks, "91_first")
-    from ldatlib.files import alone
+    from ldatlib.locks import alone
 
     with alone(tmp_path / "runner", "running"):
         assert runner.main(["--out", str(tmp_path)]) == 1
@@ -158,6 +168,17 @@ def test_a_dry_run_needs_no_images(profile, capsys, tmp_path, monkeypatch):
     missing = sum(float(r.split()[2]) for r in out.splitlines() if r.endswith("missing"))
     total = float(next(r for r in out.splitlines() if r.startswith("missing in all")).split()[3])
     assert total == pytest.approx(missing, rel=1e-6)
+
+
+def test_a_dry_run_plays_the_schedule_through(capsys, tmp_path):
+    arguments = ["--dry-run", "--rate", "1e7", "--workers", "1,2", "--out", str(tmp_path / "r")]
+    assert runner.main([*arguments, "--only", "02", "--set", "defences=natural,standard"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    one, two = (float(row.split()[3]) for row in lines if row.startswith(("| 1 |", "| 2 |")))
+    # The longer of two trainings that depend on nothing is all that two workers take.
+    costs = [float(row.split()[4]) for row in lines if row.startswith("  train")]
+    assert one == pytest.approx(sum(costs), abs=0.01)
+    assert two == pytest.approx(max(costs), abs=0.01)
 
 
 def test_a_notebook_without_a_parameter_is_refused(notebooks, tmp_path, capsys):

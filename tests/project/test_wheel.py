@@ -50,6 +50,8 @@ def test_everything_that_is_read_lies_inside(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "ldatlib/py.typed" in names
     assert {f"ldatlib/report/paper_tables/table{n}.csv" for n in range(1, 6)} <= set(names)
+    templates = {path.name for path in (PROJECT / "ldatlib" / "report" / "templates").iterdir()}
+    assert {f"ldatlib/report/templates/{name}" for name in templates} <= set(names)
     modules = {
         f"ldatlib/{p.relative_to(PROJECT / 'ldatlib')}" for p in (PROJECT / "ldatlib").rglob("*.py")
     }

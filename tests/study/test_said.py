@@ -8,7 +8,8 @@ from tiny import TINY
 
 from ldatlib.evaluation import autoattack
 from ldatlib.evaluation.gate.findings import EvaluationWarning
-from ldatlib.study import records, schedule
+from ldatlib.study import records
+from ldatlib.study.jobs import with_needs
 from ldatlib.study.run import open_run
 from ldatlib.study.workspace import Workspace
 
@@ -46,7 +47,7 @@ def told(tmp_path_factory):
         return batch(model, x, y, name, settings) if name != "square" else (x, y != y, ["none"])
 
     kinds = (*ATTACKS, *LOOKS, "adaptive")
-    jobs = [job for kind in kinds for job in schedule.with_needs(run, kind, run.trainings())]
+    jobs = [job for kind in kinds for job in with_needs(run, kind, run.trainings())]
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr(Workspace, "model", collapsed)
         patch.setattr(autoattack, "_batch", without_square)

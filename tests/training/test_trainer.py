@@ -22,6 +22,7 @@ from ldatlib.defences import LBGAT, LDAT, Standard, defence_names, ldat, make_de
 from ldatlib.errors import Busy, OutOfTime, UserError
 from ldatlib.execution import place
 from ldatlib.files import load_tensors, save_tensors
+from ldatlib.locks import alone
 from ldatlib.models import Classifier, NetworkConfig, PreActResNet, build_network
 from ldatlib.training import state as training_state
 from ldatlib.training import trainer, validation
@@ -578,7 +579,7 @@ def test_bfloat16_is_for_training_alone(digits, tmp_path, monkeypatch):
 
 
 def test_two_trainings_of_one_checkpoint_are_refused(digits, tmp_path):
-    with files.alone(tmp_path / "net.safetensors", "training"), pytest.raises(Busy):
+    with alone(tmp_path / "net.safetensors", "training"), pytest.raises(Busy):
         run(config("standard"), digits, tmp_path)
     run(config("standard", epochs=1), digits, tmp_path)
 

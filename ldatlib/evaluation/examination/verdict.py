@@ -57,8 +57,9 @@ def _not_converged(turns: Sequence[Mapping[str, Any]]) -> list[str]:
 def doubts(record: Mapping[str, Any]) -> list[str]:
     """Names of what speaks against the numbers of a whole examination, each once.
 
-    ``gate: NAME``, ``NORM: not converged``, ``NORM: masking NAME``, ``self-check: NAME``. Tests for
-    masking that say no more than that PGD alone is misled are left out.
+    ``gate: NAME``, ``NORM: not converged``, ``NORM: masking NAME``, ``NORM: detector without
+    gradient`` (Square alone has attacked its score), ``self-check: NAME``. Tests for masking that
+    say no more than that PGD alone is misled are left out.
     """
     found = [f"gate: {said['name']}" for said in record["gate"] if said["name"] in GATE_DOUBTS]
     for norm, of in record["norms"].items():
@@ -69,5 +70,7 @@ def doubts(record: Mapping[str, Any]) -> list[str]:
             for test in tests
             if test["verdict"] == "alarm" and not of_pgd(test["test"], test["overstated"])
         ]
+        if (of.get("detector") or {}).get("differentiable") is False:
+            found.append(f"{norm}: detector without gradient")
     found += [f"self-check: {c['name']}" for c in record["self_checks"] if not c["passed"]]
     return list(dict.fromkeys(found))

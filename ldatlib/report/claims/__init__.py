@@ -8,6 +8,17 @@ or "approaches" have a stated margin: ``rules``.
 
 from ldatlib.report.claims.evidence import Evidence, NoRecord
 from ldatlib.report.claims.rules import Seen
-from ldatlib.report.claims.table import CLAIMS, Claim, claims, sentences
+from ldatlib.report.claims.table import CLAIMS, OUTCOMES, Claim, Judged, claims, judged, sentences
 
-__all__ = ["CLAIMS", "Claim", "Evidence", "NoRecord", "Seen", "claims", "sentences"]
+__all__ = [
+    "CLAIMS",
+    "OUTCOMES",
+    "Claim",
+    "Evidence",
+    "Judged",
+    "NoRecord",
+    "Seen",
+    "claims",
+    "judged",
+    "sentences",
+]

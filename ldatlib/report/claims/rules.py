@@ -34,13 +34,15 @@ class Seen:
     """What a run says to a claim.
 
     ``holds`` is None where it cannot tell. ``scope`` narrows a verdict ("under L2 alone"); ``of``
-    is whom it speaks of: one network, unless there were three trainings of each.
+    is whom it speaks of: one network, unless there were three trainings of each. ``missing``: the
+    run has no record of it.
     """
 
     holds: bool | None
     text: str
     scope: str = ""
     of: str = "this network"
+    missing: bool = False
 
 
 def judge(supports: Support) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The paper's claims as rows: what each says, what this run saw of it, and a verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -12,7 +12,6 @@ from ldatlib.report.claims.rules import Seen
 from ldatlib.study.run import Run
 
 COLLAPSED = "cannot tell: collapsed"
-NOT_TESTED = "not tested on the paper's data"
 
 
 @dataclass(frozen=True)
@@ -167,32 +166,58 @@ CLAIMS = (
 )
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A claim, what a run saw of it, and the verdict: in words, and as one of ``OUTCOMES``."""
+
+    claim: Claim
+    seen: Seen
+    verdict: str
+    outcome: str
+
+
+# Every verdict is one of these; the last where the run has no record of what a claim asks for.
+OUTCOMES = ("holds", "does not hold", "cannot tell", "not run")
+
+
+def judged(run: Run, ldat: str = "ldat") -> list[Judged]:
+    """Each claim of the paper as this run saw it; ``ldat``: the defence that they are put to.
+
+    The paper's claims are about CIFAR: on other data a verdict speaks of what is so "here", with a
+    smaller network, fewer images or epochs than the paper's "at this scale".
+    """
+    scale = _scale(run) if paper.is_papers_data(run.dataset) else " here"
+    return _judged(run, ldat, scale, CLAIMS)
+
+
+def _judged(run: Run, ldat: str, scale: str, asked: Iterable[Claim]) -> list[Judged]:
+    evidence, found = Evidence(run, ldat), []
+    for claim in asked:
+        seen = observe(claim, evidence)
+        said = judgement(claim, evidence, seen, scale)
+        outcome = {True: "holds", False: "does not hold", None: "cannot tell"}[seen.holds]
+        found.append(Judged(claim, seen, said, "not run" if seen.missing else outcome))
+    return found
+
+
 def claims(run: Run, ldat: str = "ldat") -> pd.DataFrame:
     """Each claim of the paper with what this run saw and a verdict.
 
     ``ldat``: the defence that the claims are put to, as written unless said.
 
     ``rules`` says when a claim holds. Each ``p`` in what was seen is corrected (Holm) for the
-    comparisons of its claim. The paper's claims are about CIFAR; on other data the verdict is "not
-    tested on the paper's data" and the observation stands beside it. With a smaller network, fewer
-    images or epochs than the paper's it speaks of this scale.
+    comparisons of its claim. ``judged`` says how far a verdict reaches.
     """
-    evidence, scale = Evidence(run, ldat), _scale(run)
-    paper_data = paper.is_papers_data(run.dataset)
-    rows = []
-    for claim in CLAIMS:
-        seen = observe(claim, evidence)
-        said = judgement(claim, evidence, seen, scale)
-        rows.append(
-            {
-                "section": claim.section,
-                "the paper says": claim.text,
-                "seen here": seen.text,
-                "same here?": COLLAPSED if said == COLLAPSED else same_here(seen),
-                "verdict": said if paper_data else NOT_TESTED,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {
+            "section": found.claim.section,
+            "the paper says": found.claim.text,
+            "seen here": found.seen.text,
+            "same here?": COLLAPSED if found.verdict == COLLAPSED else same_here(found.seen),
+            "verdict": found.verdict,
+        }
+        for found in judged(run, ldat)
+    )
 
 
 def sentences(run: Run, notebook: str, ldat: str | None = None) -> list[str]:
@@ -200,15 +225,12 @@ def sentences(run: Run, notebook: str, ldat: str | None = None) -> list[str]:
 
     ``ldat``: the profile's base unless said.
     """
-    evidence = Evidence(run, ldat or run.profile.base)
     scale = _scale(run) if paper.is_papers_data(run.dataset) else f" on {run.dataset.title}"
-    found = []
-    for claim in CLAIMS:
-        if claim.notebook == notebook:
-            seen = observe(claim, evidence)
-            said = judgement(claim, evidence, seen, scale)
-            found.append(f'"{claim.text}" ({claim.section}): {said}. {seen.text}')
-    return found
+    asked = [claim for claim in CLAIMS if claim.notebook == notebook]
+    return [
+        f'"{found.claim.text}" ({found.claim.section}): {found.verdict}. {found.seen.text}'
+        for found in _judged(run, ldat or run.profile.base, scale, asked)
+    ]
 
 
 def _scale(run: Run) -> str:
@@ -232,7 +254,8 @@ def observe(claim: Claim, evidence: Evidence) -> Seen:
     try:
         seen = claim.observe(evidence)
     except NoRecord as missing:
-        return Seen(None, f"needs records that this run does not have: {missing}")
+        text = f"needs records that this run does not have: {missing}"
+        return Seen(None, text, missing=True)
     if evidence.at_chance and not claim.of_collapse:
         return replace(seen, holds=None, text=f"{evidence.title} only guesses; {seen.text}")
     return seen

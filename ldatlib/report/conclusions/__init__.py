@@ -8,12 +8,26 @@ comparisons of the sentence. What the paper says to it is ``report.claims.senten
 from ldatlib.report.conclusions.black_box import own_attack, surrogates
 from ldatlib.report.conclusions.detector import confident_successes, direction, gains, thresholds
 from ldatlib.report.conclusions.features import probes
+from ldatlib.report.conclusions.headline import (
+    Advice,
+    Contest,
+    advice,
+    contests,
+    rejecting,
+    standing,
+)
 from ldatlib.report.conclusions.plane import nearness, walks
 from ldatlib.report.conclusions.scrutiny import detectors, masks, searches, worst_cases
 from ldatlib.report.conclusions.training import centroids, perturbations
 from ldatlib.report.conclusions.white_box import convergence, emptied, oddities
 
 __all__ = [
+    "Advice",
+    "Contest",
+    "advice",
+    "contests",
+    "rejecting",
+    "standing",
     "centroids",
     "confident_successes",
     "convergence",

@@ -19,7 +19,8 @@ from ldatlib.evaluation.examination.examine import survey
 from ldatlib.evaluation.gate.findings import EvaluationWarning
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device
-from ldatlib.files import alone, as_path, check_writable, home
+from ldatlib.files import as_path, check_writable, home
+from ldatlib.locks import alone
 from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine
@@ -84,12 +85,12 @@ def run(request: Request, say: Say) -> int:
     how: dict[str, Any] = {"effort": request.effort, "score": score, "accept": request.accept}
     if freezing is not None:
         how |= {"x_val": freezing.x.to(device), "y_val": freezing.y.to(device)}
-        how |= {
-            "siblings": siblings,
-            "eot": request.eot,
-            "batch_size": request.batch_size,
-            "seed": request.seed,
-        }
+    how |= {
+        "siblings": siblings,
+        "eot": request.eot,
+        "batch_size": request.batch_size,
+        "seed": request.seed,
+    }
     with warnings.catch_warnings():
         # They are said line by line before the first attack, and stand in the verdict.
         warnings.simplefilter("ignore", EvaluationWarning)

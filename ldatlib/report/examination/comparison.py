@@ -6,15 +6,15 @@ from typing import Any
 
 import msgspec
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ldatlib.errors import UserError
 from ldatlib.files import as_path, write_bytes, write_json
-from ldatlib.report import words
+from ldatlib.report import components, words
 from ldatlib.report.examination import comparison_figures as figures
 from ldatlib.report.examination import page
 from ldatlib.report.examination.verdict import belief, budget, interval, masking
-from ldatlib.report.page import paragraph
 from ldatlib.report.paired import ALPHA
 from ldatlib.report.words import NORMS
 from ldatlib.study.records.comparison import Compared
@@ -59,7 +59,7 @@ class Comparison:
 
     def html(self) -> str:
         """The page: one file that asks for no other, the verdict first."""
-        return page.document("Two examinations side by side", _body(self, True))
+        return components.document("Two examinations side by side", _body(self, True))
 
     def save(self, folder: str | Path) -> Path:
         """``comparison.json``, ``comparison.html`` and ``tables/*.csv``. Returns the folder.
@@ -81,7 +81,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """For a notebook."""
-        return _body(self, False)
+        return str(_body(self, False))
 
 
 def lines(found: Comparison) -> list[str]:
@@ -156,31 +156,29 @@ def _shown(record: Record) -> pd.DataFrame:
     )
 
 
-def _body(found: Comparison, pictures: bool) -> str:
+def _body(found: Comparison, pictures: bool) -> Markup:
     record, sides = found.record, (found.record.first, found.record.second)
     alarm = any(side.doubts or not side.ok for side in sides)
-    verdict = "".join(map(paragraph, lines(found)))
     models = pd.DataFrame(
         {"": s.name, "model": s.source, "effort": s.effort, "examination": s.key} for s in sides
     )
-    shares = paragraph(
+    how = (
         "Only what is still right is attacked: each share is of the images that are right under "
         "this attack and all before it. p: McNemar's exact test on the same images; corrected by "
-        "Holm over all tests of this page. It speaks of these two models, not of two methods.",
-        "How to read it.",
+        "Holm over all tests of this page. It speaks of these two models, not of two methods."
     )
     tests = found.frame("masking").rename(columns={"first": "A", "second": "B"})
     tests = tests[["norm", "title", "A", "B"]] if len(tests) else tests
     commands = [f"{side.name}: {side.command}" for side in sides if side.command]
-    parts = [
-        *(paragraph(side.source, f"{side.name}:") for side in sides),
-        f'<div class="{"verdict doubt" if alarm else "verdict"}">{verdict}</div>',
+    again = (components.heading("Again"), components.lines(commands)) if commands else ()
+    return components.joined(
+        *(components.paragraph(side.source, f"{side.name}:") for side in sides),
+        components.verdict(lines(found), alarm),
         page.section("The two", models, "models"),
-        paragraph(f"{record.data}: {record.images} images.", "Data."),
+        components.paragraph(f"{record.data}: {record.images} images.", "Data."),
         page.section("Images right", _shown(record), "comparison"),
-        shares,
+        components.paragraph(how, "How to read it."),
         *(page.drawn(found.figure(name)) for name in FIGURES if pictures),
         page.section("Tests for gradient masking", tests, "masking"),
-        "<h2>Again</h2>" + page.listed(commands) if commands else "",
-    ]
-    return "\n".join(part for part in parts if part)
+        *again,
+    )

@@ -4,7 +4,7 @@ from ldatlib.evaluation.autoattack import TITLES as ENSEMBLE
 from ldatlib.evaluation.masking.verdicts import TITLES as TESTS
 from ldatlib.evaluation.masking.verdicts import of_pgd
 from ldatlib.evaluation.named_attacks import METHODS
-from ldatlib.report.words import NORMS
+from ldatlib.report.words import budget
 from ldatlib.study.records.common import Share
 from ldatlib.study.records.examination import Examination, ExaminedDetector, ExaminedNorm
 
@@ -31,14 +31,6 @@ _OF_TESTS = {
     "rim": "the margin in the ball itself",
 }
 _TRY_ELSE = "more steps and restarts (--effort thorough), or another loss"
-
-
-def budget(norm: str, eps: float) -> str:
-    """``L-inf 8/255``, ``L2 0.5``: as the field writes them."""
-    levels = eps * 255
-    if norm == "linf" and abs(levels - round(levels)) < 1e-6 and round(levels) > 0:
-        return f"{NORMS[norm]} {round(levels)}/255"
-    return f"{NORMS[norm]} {eps:.4g}"
 
 
 def interval(share: Share) -> str:

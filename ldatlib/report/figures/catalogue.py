@@ -142,6 +142,21 @@ FIGURES = {
         "Distance to the own centroid, expected and measured; separation over the weight of the "
         "term.",
     ),
+    "examined_honest": Described(
+        "Examined: an honest network over the budget",
+        "In balls that hold every image nothing is left: the attacks work.",
+        "Images right under the attacks of an examination, over the budget.",
+    ),
+    "examined_rounded": Described(
+        "Examined: rounded pixels over the budget",
+        "Images stay right even in balls that hold every image: the attacks fail, not the images.",
+        "Images right under the attacks of an examination, over the budget.",
+    ),
+    "examined_all": Described(
+        "Examined: one attack against all",
+        "A large gap between the bars is what masking looks like in a table.",
+        "Two bars a model: images right under PGD alone, and under everything.",
+    ),
 }
 
 

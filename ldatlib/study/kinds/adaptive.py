@@ -29,7 +29,6 @@ class Adaptive(Kind):
     """
 
     name = "adaptive"
-    stage = 3
     reads = (WHITE_BOX, DETECTION)
 
     def compute(self, ws, training, device):

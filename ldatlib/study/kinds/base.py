@@ -21,8 +21,6 @@ class Kind(ABC):
     """
 
     name: ClassVar[str]
-    # Jobs of a lower stage come first: later ones are made from them.
-    stage: ClassVar[int] = 1
     # Kinds of the same training whose records or images it is made from.
     reads: ClassVar[tuple["Kind", ...]] = ()
 

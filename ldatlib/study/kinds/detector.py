@@ -25,7 +25,6 @@ class Detection(Kind):
     """Scores of every split and attack; thresholds frozen on validation images."""
 
     name = "detection"
-    stage = 2
     reads = (WHITE_BOX,)
 
     def compute(self, ws, training, device):

@@ -55,7 +55,6 @@ class AutoAttack(_WithSquare):
 
     name = "autoattack"
     # It waits for no attack; beside the tests for masking it fills the cores.
-    stage = 2
 
     def compute(self, ws, training, device):
         model, p = ws.model(training), ws.profile
@@ -151,7 +150,6 @@ class Masking(_WithSquare):
     """Tests for gradient masking, against the worst case of Table 1's attacks."""
 
     name = "masking"
-    stage = 2
     reads = (WHITE_BOX,)
 
     def compute(self, ws, training, device):

@@ -16,7 +16,6 @@ class Search(Kind):
 
     name = "search"
     # Beside the rest of notebook 09 it fills the cores.
-    stage = 2
     reads = (WHITE_BOX,)
 
     def compute(self, ws, training, device):

@@ -20,7 +20,6 @@ class Train(Kind):
     """One training: weights, log, and where it ended on validation images."""
 
     name = "train"
-    stage = 0
 
     def compute(self, ws, training, device):
         p, data = ws.profile, ws.view(training)

@@ -1,0 +1,204 @@
+"""A scheduler and two workers on this machine, started by their own commands."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from test_killed import SMALL
+from tiny import PROJECT, silent
+
+from ldatlib import UserError
+from ldatlib.locks import lock_of
+from ldatlib.study import cluster as module
+from ldatlib.study.cluster import Cluster
+from ldatlib.study.run import open_run
+from ldatlib.training.state import state_path
+from tools import compare_runs
+
+pytestmark = pytest.mark.slow
+
+pytest.importorskip("distributed")
+
+SETTINGS = SMALL | {"defences": ("natural", "standard"), "epochs": 15, "val_every": 15}
+
+
+def until(ready, what, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := ready()):
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+    return found
+
+
+class Machines:
+    """The processes of a cluster, each a group of its own."""
+
+    def __init__(self, folder):
+        self.folder, self.processes = folder, []
+        self.file = folder / "scheduler.json"
+        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.address = until(self._address, "no scheduler")
+
+    def start(self, what, *options):
+        command = [sys.executable, "-m", "dask", what, *options]
+        command += ["--scheduler-file", str(self.file)]
+        environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+        with open(self.folder / f"{what}-{len(self.processes)}.log", "wb") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        self.processes.append(process)
+        return process
+
+    def worker(self, name, threads=1):
+        return self.start(
+            *("worker", "--nthreads", str(threads), "--nworkers", "1", "--no-dashboard"),
+            *("--memory-limit", "0", "--local-directory", str(self.folder / name)),
+        )
+
+    def _address(self):
+        try:
+            return json.loads(self.file.read_text())["address"]
+        except (OSError, ValueError):
+            return None
+
+    def end(self):
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def machines(tmp_path):
+    # Names of scratch folders go into paths of sockets, which are short.
+    started = Machines(tmp_path)
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The same on this machine alone, one thread."""
+    run = open_run("demo", SETTINGS, tmp_path_factory.mktemp("local"), jobs=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run.records("whitebox", run.trainings(), silent)
+    torch.set_num_threads(threads)
+    return run.root
+
+
+def test_a_killed_worker_changes_nothing_and_folders_need_not_be_shared(
+    machines, reference, tmp_path
+):
+    for name in ("one", "two"):
+        machines.worker(name)
+    run = open_run("demo", SETTINGS, tmp_path / "run", cluster=Cluster(machines.address))
+    said, killed = [], []
+    training = run.training("standard")
+    checkpoint = run.checkpoint_path(training)
+    lock, state = lock_of(checkpoint), state_path(checkpoint)
+
+    def kill_one():
+        until(lambda: state.is_file() and lock.is_file(), "no state", 300)
+        holder = json.loads(lock.read_text())["pid"]
+        os.kill(holder, signal.SIGKILL)
+        killed.append(holder)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    run.records("whitebox", run.trainings(), said.append)
+    thread.join()
+    assert killed and len(said) >= 4
+    assert compare_runs.differences(reference, run.root, compare_runs.COMPUTED) == []
+
+    apart = Cluster(machines.address, shared=False)
+    other = open_run("demo", SETTINGS, tmp_path / "apart", cluster=apart)
+    other.records("whitebox", other.trainings(), silent)
+    assert compare_runs.differences(reference, other.root, compare_runs.COMPUTED) == []
+    # Computed in folders of the workers' own.
+    assert list(tmp_path.glob("*/**/ldat-*/records/train-*.json"))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        (Cluster("tcp://127.0.0.1:1"), "no scheduler answers at tcp://127.0.0.1:1 .*dask sched"),
+        (Cluster("nonsense://x"), "no scheduler answers at nonsense://x"),
+    ],
+)
+def test_a_scheduler_that_is_not_there_is_one_line(cluster, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_ANSWER", 1)
+    with pytest.raises(UserError, match=said):
+        cluster.check(open_run("demo", SETTINGS, tmp_path))
+
+
+def test_a_missing_extra_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=r"pip install 'ldatlib\[cluster\]'"):
+        Cluster("tcp://127.0.0.1:1").check(open_run("demo", SETTINGS, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["python", "torch", "ldatlib"])
+def test_another_version_on_a_worker_is_one_line(name):
+    module.compare(module.facts(), module.facts(), "tcp://w:1")
+    with pytest.raises(UserError, match=f"tcp://w:1 has {module._COMMON[name][:5]}.* x,"):
+        module.compare(module.facts(), module.facts() | {name: "x"}, "tcp://w:1")
+
+
+class Pretended:
+    """A client whose workers answer what they are told to."""
+
+    dashboard_link = "http://dash"
+
+    def __init__(self, threads=1, answers=None):
+        self.threads, self.answers = threads, answers
+
+    def scheduler_info(self):
+        return {"workers": {"tcp://w:1": {"nthreads": self.threads}}}
+
+    def run(self, function, *arguments, on_error):
+        if self.answers and function.__name__ in self.answers:
+            return {"tcp://w:1": self.answers[function.__name__]}
+        return {"tcp://w:1": function(*arguments)}
+
+
+def test_workers_are_looked_at_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SEEN", 0)
+    run = open_run("demo", SETTINGS, tmp_path)
+    cluster = Cluster("tcp://s:1")
+    said = cluster._check(Pretended(), run)
+    assert "1 x cpu on 1 hosts; shared folder" in said and said.endswith("see http://dash")
+    assert not list(tmp_path.iterdir())
+    for client, what in (
+        (Pretended(threads=2), "tcp://w:1 has 2 threads.* --nthreads 1"),
+        (Pretended(answers={"facts": ImportError("No module named 'ldatlib'")}), "cannot use ldat"),
+        (Pretended(answers={"_sees": "No such file"}), "does not see .* --no-shared-folder"),
+    ):
+        with pytest.raises(UserError, match=what):
+            cluster._check(client, run)
+    apart = Cluster("tcp://s:1", shared=False)
+    assert "files travel" in apart._check(Pretended(answers={"_sees": "No such file"}), run)
+
+
+def test_what_a_worker_sees_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SEEN", 0)
+    (tmp_path / "x").write_text("token")
+    assert module._sees(str(tmp_path / "x"), "token") is None
+    assert module._sees(str(tmp_path / "x"), "other") == "another file"
+    assert module._sees(str(tmp_path / "y"), "token") == "No such file or directory"
+
+
+def test_folders_apart_want_a_cluster():
+    with pytest.raises(UserError, match="--no-shared-folder is about"):
+        module.cluster_of(None, True)
+    assert module.cluster_of(None, False) is None
+    assert module.cluster_of("tcp://s:1", True) == Cluster("tcp://s:1", shared=False)
