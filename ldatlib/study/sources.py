@@ -124,20 +124,37 @@ def _from_file(path: Path) -> types.ModuleType:
     module = types.ModuleType(name)
     module.__file__ = str(path.resolve())
     sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    folder, before = path.resolve().parent, set(sys.modules)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"{shown(path)} does not load: {_reason(error)}") from error
     _carry(module)
+    for helper in sorted(set(sys.modules) - before):
+        if _beside(helper, folder):
+            _carry(sys.modules[helper])
     return module
 
 
+def _beside(name: str, folder: Path) -> bool:
+    """Whether a module, or the package it is of, lies in ``folder``; our own does not count."""
+    top = sys.modules.get(name.partition(".")[0])
+    file = getattr(top, "__file__", None)
+    if file is None or name.partition(".")[0] == __name__.partition(".")[0]:
+        return False
+    place = Path(file).resolve().parent
+    return place == folder or (place.parent == folder and Path(file).name == "__init__.py")
+
+
 def _carry(module: types.ModuleType) -> None:
-    """Processes that share an evaluation get the module's own classes, which they cannot import."""
+    """Processes that share an evaluation get the module's own classes, which they cannot import.
+
+    What lies beside the file, too: a process that waits from an earlier evaluation does not look
+    for modules there.
+    """
     try:
         from joblib.externals import cloudpickle  # its own, before joblib 1.6
     except ImportError:

@@ -64,6 +64,8 @@ def test_a_function_of_a_file_which_sees_its_folder(mine):
 
 
 def test_other_processes_get_a_model_of_a_file(mine):
+    """Also those that wait from an earlier evaluation, and never heard of the file's folder."""
+    spread(torch.neg, [(torch.ones(1),), (torch.ones(1),)], processes=2)
     images, model = torch.rand(4, 1, 8, 8), model_of(f"{mine}:make")
     parts = [(images[:2], model), (images[2:], model)]
     both = spread(lambda x, net: net(x).detach(), parts, processes=2)

@@ -153,5 +153,6 @@ def feature_planes(planes: Sequence[Plane], class_names: Sequence[str], arrows: 
         for m, name in zip(itertools.cycle(_MARKERS), names)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 9))
-    shows = "Features of two dimensions, natural blue and adversarial red, over decision regions: "
-    return finished(figure, f"{shows}{kinds}.", class_names)
+    joined = ", a line from each natural to its adversarial one" if arrows else ""
+    shows = f"Features of two dimensions, natural blue and adversarial red{joined}"
+    return finished(figure, f"{shows}, over decision regions: {kinds}.", class_names)
