@@ -285,7 +285,12 @@ def run_notebooks(paths: list[Path], session, parameters: dict, progress: "Progr
     """Execute notebooks side by side; whether all went well. The first failure ends it."""
     from papermill.exceptions import PapermillExecutionError
 
-    pool = ThreadPoolExecutor(max(min(session.jobs, MOST_KERNELS, len(paths)), 1))
+    from ldatlib.study.schedule import cores
+
+    kernels = max(min(session.jobs, MOST_KERNELS, len(paths)), 1)
+    # Kernels share the cores: threads beyond their number wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // kernels, 1)))
+    pool = ThreadPoolExecutor(kernels)
     folder = session.root / "notebooks"
     ended = threading.Event()
     arguments = (folder, parameters, progress, ended)

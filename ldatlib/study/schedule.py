@@ -28,7 +28,11 @@ def default_processes() -> int:
     """Jobs side by side: one a core on a CPU, one a GPU."""
     if torch.cuda.is_available():
         return max(len(pool.visible_devices()), 1)
-    # The cores this process may use, which a container or a batch system may have cut down.
+    return cores()
+
+
+def cores() -> int:
+    """Those that this process may use, which a container or a batch system may have cut down."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
