@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     if options.workers is not None and not (options.dry_run and rate):
         raise UserError("--workers needs --dry-run and --rate FLOPS, of one worker")
 
-    from ldatlib.locks import alone
+    from ldatlib.files.locks import alone
     from ldatlib.study.cluster import cluster_of
     from ldatlib.study.run import open_run
 

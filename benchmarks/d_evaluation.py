@@ -15,7 +15,7 @@ import importlib.util
 
 import foolbox
 import torch
-from side_by_side import Apart, begin, measure, parser, table
+from side_by_side import Apart, begin, demo_network, measure, parser, table
 from torch import Tensor, nn
 
 from ldatlib.attacks import frozen
@@ -23,8 +23,6 @@ from ldatlib.evaluation import autoattack, robustness
 from ldatlib.evaluation.robustness import Attack, share
 from ldatlib.evaluation.side_by_side import spread
 from ldatlib.evaluation.worst_case import worst_case
-from ldatlib.execution import place
-from ldatlib.study.run import open_run
 from ldatlib.training.checkpoint import load_model
 
 STEPS = 40
@@ -111,13 +109,8 @@ def bare_passes(model: nn.Module, x: Tensor, forwards: int, gradients: int) -> N
 def main() -> None:
     options = parser(__doc__).parse_args()
     device = begin(options)
-    run = open_run("demo")
-    training = run.training("standard")
-    if not run.jobs_of("train", [training])[0].done:
-        raise SystemExit("train the network first: python runner.py --only 02")
-    path = run.checkpoint_path(training)
     # Elsewhere the network is as its file gives it; here, as the notebooks have it.
-    model = place(load_model(path), device)
+    run, path, model = demo_network(device)
     p, images = run.profile, 32 if options.quick else 300
     x, y = run.test_images(images, device)
     eps, batch = p.eps_linf, p.eval_batch

@@ -12,14 +12,12 @@ from collections import defaultdict
 
 import torch
 from d_evaluation import PACKAGE_BATCH
-from side_by_side import Apart, begin, measure, parser, table
+from side_by_side import Apart, begin, demo_network, measure, parser, table
 
 from ldatlib.attacks import frozen
 from ldatlib.evaluation.examination.examine import examine
 from ldatlib.evaluation.named_attacks import PACKAGE_NORMS
 from ldatlib.evaluation.robustness import from_bits, predict, share
-from ldatlib.execution import place
-from ldatlib.study.run import open_run
 from ldatlib.training.checkpoint import load_model
 
 ROUNDS = 3
@@ -58,12 +56,7 @@ def by_part(of: dict) -> dict[str, float]:
 def main() -> None:
     options = parser(__doc__).parse_args()
     device = begin(options)
-    run = open_run("demo")
-    training = run.training("standard")
-    if not run.jobs_of("train", [training])[0].done:
-        raise SystemExit("train the network first: python runner.py --only 02")
-    path = run.checkpoint_path(training)
-    model = place(load_model(path), device)
+    run, path, model = demo_network(device)
     images, effort = (4, "quick") if options.quick else (300, "standard")
     x, y = run.test_images(images, device)
     processes = options.threads if device.type == "cpu" else 1

@@ -11,10 +11,15 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 import torch
+from torch import nn
 
+from ldatlib.execution import place
 from ldatlib.study.provenance import provenance
+from ldatlib.study.run import Run, open_run
+from ldatlib.training.checkpoint import load_model
 
 
 def parser(about: str) -> argparse.ArgumentParser:
@@ -34,6 +39,16 @@ def begin(options: argparse.Namespace) -> torch.device:
     print(f"{date.today()}, {source['device']}, {source['threads']} threads, {libraries}")
     print(f"Python {platform.python_version()}, revision {(source['revision'] or 'none')[:10]}\n")
     return device
+
+
+def demo_network(device: torch.device) -> tuple[Run, Path, nn.Module]:
+    """The demo's run, the file of its PGD-AT network, and that network as the notebooks have it."""
+    run = open_run("demo")
+    training = run.training("standard")
+    if not run.jobs_of("train", [training])[0].done:
+        raise SystemExit("train the network first: python runner.py --only 02")
+    path = run.checkpoint_path(training)
+    return run, path, place(load_model(path), device)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -107,7 +107,7 @@ def clean(options: argparse.Namespace) -> int:
     ``--remove`` deletes what an earlier numerics version has left; with ``--other-settings`` also
     what other overrides, seeds or switches made, which may be asked for again.
     """
-    from ldatlib.locks import alone
+    from ldatlib.files.locks import alone
     from ldatlib.study.clean import OTHER, unused
 
     run = _open(options)

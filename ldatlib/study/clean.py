@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ldatlib.errors import UserError
 from ldatlib.files import read_json
-from ldatlib.locks import is_held
+from ldatlib.files.locks import is_held
 from ldatlib.study import notebooks, schedule
 from ldatlib.study.jobs import jobs_of
 from ldatlib.study.keys import LENGTH

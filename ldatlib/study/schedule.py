@@ -11,7 +11,7 @@ from ldatlib.errors import OutOfTime, UserError
 from ldatlib.evaluation.gate import entry as gate
 from ldatlib.execution import default_device, full_precision, has_locks
 from ldatlib.files import read_small_text, write_json
-from ldatlib.locks import alone
+from ldatlib.files.locks import alone
 from ldatlib.study import pool, records
 from ldatlib.study.cluster import Cluster
 from ldatlib.study.jobs import Job, Plan

@@ -19,8 +19,8 @@ from ldatlib.data import Dataset
 from ldatlib.errors import OutOfTime, UserError, check_deadline
 from ldatlib.execution import default_device, is_compiled, usable_device
 from ldatlib.files import as_path, exists
+from ldatlib.files.locks import alone
 from ldatlib.gmm import GaussianMixtureHead
-from ldatlib.locks import alone
 from ldatlib.training.checkpoint import head_kind
 from ldatlib.training.config import Storage, TrainConfig
 from ldatlib.training.learner import Learner

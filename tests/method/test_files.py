@@ -16,7 +16,7 @@ from ldatlib.files import (
     save_tensors,
     write_json,
 )
-from ldatlib.locks import alone
+from ldatlib.files.locks import alone
 
 TENSORS = {
     "kernel": torch.linspace(-1, 1, 600).view(20, 30),

@@ -8,10 +8,9 @@ import time
 
 import pytest
 
-from ldatlib import locks
 from ldatlib.errors import Busy
-from ldatlib.files import write_bytes
-from ldatlib.locks import alone, is_held, lock_of
+from ldatlib.files import locks, write_bytes
+from ldatlib.files.locks import alone, is_held, lock_of
 
 
 def hold(path, ready):

@@ -148,7 +148,7 @@ def test_a_time_limit_stops_in_good_order(notebooks, tmp_path, capsys):
 
 def test_two_runs_on_one_folder_are_refused(notebooks, tmp_path, capsys):
     notebook(notebooks, "91_first")
-    from ldatlib.locks import alone
+    from ldatlib.files.locks import alone
 
     with alone(tmp_path / "runner", "running"):
         assert runner.main(["--out", str(tmp_path)]) == 1

@@ -30,7 +30,7 @@ def test_the_method_stands_at_the_top():
     assert {path.stem for path in (PROJECT / "ldatlib").glob("*.py")} == {
         *("__init__", "__main__"),
         *("gmm", "attacks", "models"),
-        *("execution", "files", "locks", "registry", "errors"),
+        *("execution", "registry", "errors"),
     }
 
 

@@ -6,7 +6,7 @@ import pytest
 from tiny import TINY, silent
 
 from ldatlib.__main__ import main
-from ldatlib.locks import alone
+from ldatlib.files.locks import alone
 from ldatlib.study import keys
 from ldatlib.study.clean import unused
 from ldatlib.study.run import open_run

@@ -14,7 +14,7 @@ from test_killed import SMALL
 from tiny import PROJECT, silent
 
 from ldatlib import UserError
-from ldatlib.locks import lock_of
+from ldatlib.files.locks import lock_of
 from ldatlib.study import cluster as module
 from ldatlib.study.cluster import Cluster
 from ldatlib.study.run import open_run

@@ -22,7 +22,7 @@ from ldatlib.defences import LBGAT, LDAT, Standard, defence_names, ldat, make_de
 from ldatlib.errors import Busy, OutOfTime, UserError
 from ldatlib.execution import place
 from ldatlib.files import load_tensors, save_tensors
-from ldatlib.locks import alone
+from ldatlib.files.locks import alone
 from ldatlib.models import Classifier, NetworkConfig, PreActResNet, build_network
 from ldatlib.training import state as training_state
 from ldatlib.training import trainer, validation

@@ -20,7 +20,7 @@ from ldatlib.evaluation.gate.findings import EvaluationWarning
 from ldatlib.evaluation.partial import Partial
 from ldatlib.execution import default_device
 from ldatlib.files import as_path, check_writable, home
-from ldatlib.locks import alone
+from ldatlib.files.locks import alone
 from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine

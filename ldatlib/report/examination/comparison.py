@@ -13,7 +13,7 @@ from ldatlib.errors import UserError
 from ldatlib.files import as_path, write_bytes, write_json
 from ldatlib.report import components, words
 from ldatlib.report.examination import comparison_figures as figures
-from ldatlib.report.examination import page
+from ldatlib.report.examination import frames, page
 from ldatlib.report.examination.verdict import belief, budget, interval, masking
 from ldatlib.report.paired import ALPHA
 from ldatlib.report.words import NORMS
@@ -67,11 +67,7 @@ class Comparison:
         Raises ``UserError`` where it cannot be written.
         """
         folder = as_path(folder, "folder")
-        for name in TABLES:
-            table = self.frame(name)
-            if len(table):
-                text = table.to_csv(index=False)
-                write_bytes(folder / "tables" / f"{name}.csv", text.encode())
+        frames.save(folder, TABLES, self.frame)
         write_bytes(folder / PAGE, self.html().encode())
         write_json(folder / RECORD, msgspec.to_builtins(self.record))
         return folder

@@ -1,15 +1,26 @@
 """An examination as data frames: an attack, a test, a threshold a row."""
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pandas as pd
 
 from ldatlib.evaluation.robustness import from_bits
+from ldatlib.files import write_bytes
 from ldatlib.report import words
 from ldatlib.report.examination.verdict import converged, masking, strongest, turn_title
 from ldatlib.study.records.common import Share
 from ldatlib.study.records.examination import Examination, ExaminedDetector
+
+
+def save(folder: Path, names: Iterable[str], frame: Callable[[str], pd.DataFrame]) -> None:
+    """Every table with rows, as ``tables/NAME.csv``; ``UserError`` where it cannot be written."""
+    for name in names:
+        table = frame(name)
+        if len(table):
+            write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
 
 
 def verdicts(record: Examination) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ldatlib.errors import UserError
 from ldatlib.files import as_path, save_tensors, write_bytes, write_json
-from ldatlib.report.examination import figures, page, robustbench, verdict
+from ldatlib.report.examination import figures, frames, page, robustbench, verdict
 from ldatlib.report.examination.compare import compare
 from ldatlib.report.examination.comparison import Comparison
 from ldatlib.report.examination.frames import FRAMES
@@ -76,11 +76,7 @@ class Examination:
         Raises ``UserError`` where it cannot be written.
         """
         folder = as_path(folder, "folder")
-        for name in FRAMES:
-            table = self.frame(name)
-            if len(table):
-                text = table.to_csv(index=False)
-                write_bytes(folder / "tables" / f"{name}.csv", text.encode())
+        frames.save(folder, FRAMES, self.frame)
         entries = robustbench.entries(self.record)
         for threat_model in robustbench.THREAT_MODELS.values():
             path = folder / "robustbench" / f"{threat_model}.json"

@@ -18,7 +18,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from ldatlib.errors import UserError, one_line
-from ldatlib.locks import check_held
+from ldatlib.files.locks import check_held
 
 PACKAGE = Path(__file__).resolve().parent
 FORMAT = "ldatlib-checkpoint-2"
