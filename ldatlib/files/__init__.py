@@ -20,7 +20,8 @@ from torch import Tensor
 from ldatlib.errors import UserError, one_line
 from ldatlib.files.locks import check_held
 
-PACKAGE = Path(__file__).resolve().parent
+# The whole library, not this room of it.
+PACKAGE = Path(__file__).resolve().parents[1]
 FORMAT = "ldatlib-checkpoint-2"
 _OURS = secrets.token_hex(2)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")

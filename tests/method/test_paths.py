@@ -3,6 +3,8 @@
 import ast
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -92,3 +94,16 @@ def test_programs_name_the_encoding_of_text(path):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             named = {keyword.arg for keyword in node.keywords}
             assert node.func.attr not in _TEXT or "encoding" in named, node.lineno
+
+
+def test_results_lie_in_the_checkout_wherever_one_stands(tmp_path):
+    script = "from ldatlib.files import PACKAGE, home; print(home(), PACKAGE)"
+    printed = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert printed == [str(PROJECT), str(PROJECT / "ldatlib")]
