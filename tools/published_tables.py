@@ -19,6 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 PAGES = (
+    "README.md",
     "docs/cifar10.md",
     "docs/regularizer.md",
     "docs/reliability.md",
@@ -83,6 +84,42 @@ def table1(run, keys) -> str:
             rows.append(row)
     frame = pd.DataFrame(rows).fillna("")
     return markdown(frame.loc[:, (frame != "").any()], 2)
+
+
+def _contests(run):
+    from ldatlib.report import conclusions
+    from ldatlib.report.claims.evidence import Evidence
+
+    return conclusions.contests(Evidence(run, run.profile.base))
+
+
+def headline(run) -> str:
+    """Three columns of everybody; in bold who is not told apart from the best (McNemar, Holm)."""
+    import pandas as pd
+
+    from ldatlib.report import glossary, words
+    from ldatlib.report.comparisons import share
+
+    contests = _contests(run)
+    rows = []
+    for name in contests[0].right:
+        row = {"defence": glossary.defence(name)}
+        for contest in contests:
+            value = words.percent(share(contest.right[name]))
+            row[contest.under] = f"**{value}**" if contest.leads(name) else value
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def short(run) -> str:
+    """Where LDAT as written and the chosen one stand, a sentence a column."""
+    from ldatlib.report import conclusions, glossary
+
+    found = []
+    for name in ("ldat", run.profile.base):
+        said = " ".join(conclusions.standing(contest, name) for contest in _contests(run))
+        found.append(f"- **{glossary.defence(name)}**. {said}")
+    return "\n".join(found)
 
 
 def seeds(run) -> str:
@@ -465,6 +502,8 @@ def render(run) -> dict[str, str]:
     keys = [attack.key for attack in run.table1_attacks()]
     linf, l2 = ([key for key in keys if key.startswith(norm)] for norm in ("linf", "l2_"))
     return {
+        "cifar10-headline": headline(run),
+        "cifar10-short": short(run),
         "cifar10-table1": table1(run, _SHORT),
         "cifar10-table1-linf": table1(run, ["natural", *linf, "linf"]),
         "cifar10-table1-l2": table1(run, ["natural", *l2, "l2"]),
