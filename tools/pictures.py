@@ -21,7 +21,7 @@ IMAGES = PROJECT / "docs" / "images"
 # Both together: a clone and a page should not wait for them.
 MOST_BYTES = 1_000_000
 # To the end of the report's first figure.
-SCREEN = {"width": 1280, "height": 1056}
+SCREEN = {"width": 1280, "height": 1052}
 COLOURS, NEARLY_WHITE = 256, 248
 # Places of the slider between its ends, out and back, and how long each is seen.
 FRAMES, MILLISECONDS, REST = 15, 110, 1200
