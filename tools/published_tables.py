@@ -1,5 +1,5 @@
-"""Write published results into docs, from records alone: cifar10-small, the fuzz, broken defences,
-and plans played through on several machines.
+"""Write published results into docs, from records alone: cifar10-small, the demo, the fuzz, broken
+defences, and plans played through on several machines.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -10,24 +10,26 @@ A marker is a line ``<!-- begin NAME -->`` with its ``<!-- end NAME -->``. Nothi
 """
 
 import argparse
-import re
 import sys
 import tempfile
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tools")]
+
+import demo_pages  # noqa: E402
+from markers import fill, markdown  # noqa: E402
 
 PAGES = (
     "README.md",
+    "docs/demo.md",
     "docs/cifar10.md",
     "docs/regularizer.md",
     "docs/reliability.md",
     "docs/scale.md",
     "docs/broken.md",
 )
-# Markers that another tool fills: tools/storm.py.
-ELSEWHERE = ("storm",)
+DEMO = PROJECT / "data" / "results" / "demo.json"
 # The study of the likelihood term as it was on a schedule of 6 epochs: kept to be compared with.
 SIX_EPOCHS = PROJECT / "data" / "results" / "cifar10-six-epochs.json"
 WAY_BACK = PROJECT / "data" / "results" / "no-way-back.json"
@@ -44,14 +46,6 @@ WORKERS, RATE = (1, 2, 4, 8, 16, 32), 2e14
 # What the study of the likelihood term is made from.
 STUDY = ("train", "validation", "basic")
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
-
-
-def markdown(frame, left: int = 1) -> str:
-    """A frame as a Markdown table without its index; the first ``left`` columns are text."""
-    rows = [list(map(str, frame.columns))]
-    rows.append(["---"] * left + ["---:"] * (len(frame.columns) - left))
-    rows += [["" if v != v else str(v) for v in row] for row in frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row).replace("\n", " ") + " |" for row in rows)
 
 
 def table1(run, keys) -> str:
@@ -499,6 +493,8 @@ def draw(run, folder: Path) -> None:
 
 def render(run) -> dict[str, str]:
     """Marker -> Markdown."""
+    from ldatlib.files import read_json
+
     keys = [attack.key for attack in run.table1_attacks()]
     linf, l2 = ([key for key in keys if key.startswith(norm)] for norm in ("linf", "l2_"))
     return {
@@ -527,20 +523,8 @@ def render(run) -> dict[str, str]:
         "scale-cifar100": scale("cifar100"),
         "broken-table": broken(),
         "broken-said": broken_said(),
+        **demo_pages.render(read_json(DEMO)),
     }
-
-
-def fill(text: str, rendered: dict[str, str]) -> str:
-    """The page with everything between its markers replaced; an unknown marker is a KeyError."""
-
-    def replaced(match: re.Match) -> str:
-        name = match["name"]
-        if name in ELSEWHERE:
-            return match[0]
-        return f"<!-- begin {name} -->\n{rendered[name]}\n<!-- end {name} -->"
-
-    pattern = r"<!-- begin (?P<name>[\w-]+) -->\n.*?<!-- end (?P=name) -->"
-    return re.sub(pattern, replaced, text, flags=re.DOTALL)
 
 
 def main() -> int:
