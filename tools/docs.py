@@ -25,17 +25,21 @@ def main() -> int | str:
         return "docs: no Sphinx here; use `python3 bootstrap.py docs`, or install the group `docs`"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    # Nothing of an earlier build: its pages might be gone, its warnings would not be repeated.
-    for part in ("html", "doctrees", "jupyter_execute"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    sphinx = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
-    paths = ["-c", "docs", "-d", str(folder / "doctrees"), ".", str(folder / "html")]
-    print("docs: building, a minute at most on two cores", flush=True)
-    status = call([*sphinx, "--jobs", "auto", *paths], cwd=ROOT)
+    html = folder / "html"
+    if html.exists() and any(html.iterdir()):
+        if not (html / ".buildinfo").is_file():
+            return f"docs: {html} is no site that Sphinx built; name another folder with --out"
+        # Its pages might be gone by now.
+        shutil.rmtree(html)
+    print("docs: building, a minute at most on two idle cores", flush=True)
+    # Read anew, as Sphinx repeats no warning of a page that has not changed.
+    strict = ["--quiet", "--fail-on-warning", "--keep-going", "--fresh-env", "--jobs", "auto"]
+    paths = ["-c", "docs", "-d", str(folder / "doctrees"), ".", str(html)]
+    status = call([sys.executable, "-m", "sphinx", *strict, *paths], cwd=ROOT)
     if status:
         print(f"docs: Sphinx ended with exit status {status} (see above)", flush=True)
         return status
-    print(f"docs: {folder / 'html' / 'index.html'}")
+    print(f"docs: {html / 'index.html'}")
     return 0
 
 
