@@ -27,12 +27,17 @@ PAGES = (
 )
 # Markers that another tool fills: tools/storm.py.
 ELSEWHERE = ("storm",)
+# The study of the likelihood term as it was on a schedule of 6 epochs: kept to be compared with.
+SIX_EPOCHS = PROJECT / "data" / "results" / "cifar10-six-epochs.json"
+WAY_BACK = PROJECT / "data" / "results" / "no-way-back.json"
 FUZZ = PROJECT / "data" / "results" / "fuzz.json"
 BROKEN = PROJECT / "data" / "results" / "broken.json"
 # Points between two numbers that are called near each other.
 NEAR = 0.05
 # What has several trainings: the other results of the profile are of one.
-SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
+SEEDS = {"seeds": 3, "seeded": "standard,trades,l2_at,ldat,ldat_chosen"}
+# Compared over seeds: the chosen LDAT against these, in these columns, corrected together.
+SEEDED_RIVALS, SEEDED_COLUMNS = ("standard", "trades", "l2_at", "ldat"), ("natural", "linf", "l2")
 # Of docs/scale.md: numbers of workers, and operations a second of each.
 WORKERS, RATE = (1, 2, 4, 8, 16, 32), 2e14
 # What the study of the likelihood term is made from.
@@ -81,7 +86,7 @@ def table1(run, keys) -> str:
 
 
 def seeds(run) -> str:
-    """Accuracies over seeds, and Welch's test of the chosen LDAT against PGD-AT."""
+    """Accuracies over seeds, and the chosen LDAT against every rival that has several, too."""
     from ldatlib.report import comparisons, glossary, tables
     from ldatlib.report.words import column_title
     from ldatlib.study.run import open_run
@@ -95,15 +100,41 @@ def seeds(run) -> str:
     spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
     wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
     wide = wide.rename(columns=column_title)
-    wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
+    count = spread.groupby("defence").seeds.first()
+    wide.insert(0, "seeds", count)
     wide = wide.rename(index=glossary.defence).reset_index()
-    tested = ", ".join(
-        f"{column_title(key)} p = "
-        f"{comparisons.compare_methods(records, 'ldat_chosen', 'standard', key):.2g}"
-        for key in _SHORT
-    )
-    chosen, rival = (glossary.defence(name) for name in ("ldat_chosen", "standard"))
-    return f"{markdown(wide)}\n\n{chosen} against {rival}, Welch's t-test: {tested}."
+    several = set(count.index[count >= comparisons.METHOD_SEEDS])
+    rivals = [name for name in SEEDED_RIVALS if name in several]
+    if "ldat_chosen" not in several or not rivals:
+        return markdown(wide)
+    return f"{markdown(wide)}\n\n{_against(records, rivals)}"
+
+
+def _against(records, rivals: list[str]) -> str:
+    """The chosen LDAT less each rival, in points, with Welch's p-value corrected by Holm."""
+    import pandas as pd
+
+    from ldatlib.report import comparisons, glossary
+    from ldatlib.report.paired import holm
+    from ldatlib.report.words import column_title
+
+    def mean(name: str, key: str) -> float:
+        own = [
+            comparisons.right_images(r, key).double().mean() for r in records if r.defence == name
+        ]
+        return 100 * float(sum(own) / len(own))
+
+    pairs = [(rival, key) for rival in rivals for key in SEEDED_COLUMNS]
+    p_values = holm([comparisons.compare_methods(records, "ldat_chosen", *pair) for pair in pairs])
+    rows: dict[str, dict[str, str]] = {}
+    for (rival, key), p in zip(pairs, p_values, strict=True):
+        difference = mean("ldat_chosen", key) - mean(rival, key)
+        rows.setdefault(rival, {"less": glossary.defence(rival)})[column_title(key)] = (
+            f"{difference:+.1f} (p = {p:.2g})"
+        )
+    title = glossary.defence("ldat_chosen")
+    words = f"{title} less each of them, in points (Welch's t-test, {len(pairs)} tests, Holm):"
+    return f"{words}\n\n{markdown(pd.DataFrame(list(rows.values())))}"
 
 
 def cost(run) -> str:
@@ -314,6 +345,92 @@ def study(run) -> str:
     return markdown(tables.likelihood_study_for_reading(list(trainings), *found).reset_index())
 
 
+def heads(run) -> str:
+    """{linear, Gaussian mixture} x what is trained against: what does what."""
+    import pandas as pd
+
+    from ldatlib.report import tables
+
+    trainings = measured(run, run.factorial_trainings(), ("train", "basic"))
+    if len({head for head, _ in trainings}) < 2:
+        return "Not measured yet."
+    # Pairs beside each other: the head is what is compared.
+    order = sorted(trainings, key=lambda key: (list(run.attack_trainings()).index(key[1]), key[0]))
+    records = run.records("basic", [trainings[key] for key in order])
+    rows = [
+        {"trained against": attack, "head": head, **tables.basic_row(record)}
+        for (head, attack), record in zip(order, records, strict=True)
+    ]
+    return markdown(pd.DataFrame(rows), 2)
+
+
+def lengths(run) -> str:
+    """Algorithm 1's perturbations in the last epoch, around right and around wrong images."""
+    import pandas as pd
+
+    from ldatlib.report import glossary
+
+    rows = []
+    for name in ("ldat", "ldat_chosen"):
+        for line in (run.log(run.training(name))[0], run.log(run.training(name))[-1]):
+            row = {"training": glossary.defence(name), "epoch": str(line["epoch"])}
+            row["right before the attack"] = f"{line['attacked_right']:.0%}"
+            for side in ("right", "wrong"):
+                row[f"length around {side} ones"] = f"{line[f'attack_norm_{side}']:.2f}"
+                row[f"of them beyond the radius ({side})"] = f"{line[f'projected_{side}']:.0%}"
+            rows.append(row | {"mean length, projected": f"{line['perturbation_norm']:.2f}"})
+    return markdown(pd.DataFrame(rows), 2)
+
+
+def six_epochs() -> str:
+    """The study on a squeezed schedule, from the summary that is kept of it."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    keys = {
+        "test_natural": "natural accuracy, test",
+        "test_linf_pgd": "L-inf PGD, test",
+        "test_l2_pgd": "L2 PGD, test",
+        "val_l2_pgd": "L2 PGD, validation",
+    }
+    rows = [
+        {"changed": row["training"]}
+        | {title: f"{row[key]:.1f}" for key, title in keys.items()}
+        | {"smallest centroid distance": f"{row['smallest_centroid_distance']:.2f}"}
+        for row in read_json(SIX_EPOCHS)["rows"]
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def way_back() -> str:
+    """A collapsed network trained on without the term, beside one that never had it."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    if not WAY_BACK.is_file():
+        return "Not measured yet."
+    found = read_json(WAY_BACK)
+    titles = {
+        "collapse": "lambda constant at 1",
+        "back": "from there on, lambda 0",
+        "fresh": "lambda 0 from the beginning",
+    }
+    rows = [
+        {
+            "training": titles[name],
+            "epoch": line["epoch"],
+            "natural accuracy, validation": f"{100 * line['val_clean_accuracy']:.1f}",
+            "smallest centroid distance": f"{line['smallest_centroid_distance']:.2g}",
+            "feature norm": f"{line['val_feature_norm']:.2g}",
+        }
+        for name, log in found["logs"].items()
+        for line in log
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
 def draw(run, folder: Path) -> None:
     """The pages' pictures, as notebooks 03 and 05 have them."""
     from ldatlib.report import figures, tables
@@ -362,6 +479,10 @@ def render(run) -> dict[str, str]:
         "cifar10-beta": beta(run),
         "cifar10-fig6": replaced(run),
         "cifar10-study": study(run),
+        "cifar10-heads": heads(run),
+        "cifar10-lengths": lengths(run),
+        "six-epochs": six_epochs(),
+        "way-back": way_back(),
         "reliability-fuzz": fuzz(),
         "scale-cifar10": scale("cifar10"),
         "scale-cifar100": scale("cifar100"),
