@@ -421,7 +421,7 @@ def readme(record: dict) -> str:
     """The demo in README: where LDAT stands, and how far that can be trusted."""
     own, found = record["base"], contests(record["contests"])
     return paragraph(
-        f"On the [demo](docs/demo.md)'s digits nothing collapses. All attacks together leave "
+        f"On the [demo](docs/demo.md)'s digits all attacks together leave "
         f"{title(own)} {kept(found['l2'], own)} under L2: {standing(found['l2'], own)}. Under "
         f"L-inf they leave it {kept(found['linf'], own)}: {standing(found['linf'], own)}.",
         f"[On other processors](docs/demo.md#other-processors) {moved_in_readme(record)}",

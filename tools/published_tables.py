@@ -12,6 +12,7 @@ A marker is a line ``<!-- begin NAME -->`` with its ``<!-- end NAME -->``. Nothi
 import argparse
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -80,6 +81,10 @@ def table1(run, keys) -> str:
     return markdown(frame.loc[:, (frame != "").any()], 2)
 
 
+# What the pages compare LDAT with, in every column.
+BESIDE_WRITTEN, BESIDE_CHOSEN = ("standard",), ("l2_at", "trades", "standard")
+
+
 def _contests(run):
     from ldatlib.report import conclusions
     from ldatlib.report.claims.evidence import Evidence
@@ -92,28 +97,68 @@ def headline(run) -> str:
     import pandas as pd
 
     from ldatlib.report import glossary, words
-    from ldatlib.report.comparisons import share
+    from ldatlib.report.comparisons import right_images, share
 
-    contests = _contests(run)
+    trainings = run.select_seed(run.trainings())
+    whitebox = {record.defence: record for record in run.records("whitebox", trainings)}
     rows = []
-    for name in contests[0].right:
+    for name, record in whitebox.items():
         row = {"defence": glossary.defence(name)}
-        for contest in contests:
-            value = words.percent(share(contest.right[name]))
-            row[contest.under] = f"**{value}**" if contest.leads(name) else value
+        for contest in _contests(run):
+            # The undefended network is none of the rivals there.
+            lone = name not in contest.right
+            right = right_images(record, "natural") if lone else contest.right[name]
+            value = words.percent(share(right))
+            row[contest.under] = f"**{value}**" if not lone and contest.leads(name) else value
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 
 
 def short(run) -> str:
-    """Where LDAT as written and the chosen one stand, a sentence a column."""
-    from ldatlib.report import conclusions, glossary
+    """LDAT as written and the chosen one beside others, a sentence each, in every column."""
+    from ldatlib.report.comparisons import mcnemar_of
+    from ldatlib.report.paired import holm
 
-    found = []
-    for name in ("ldat", run.profile.base):
-        said = " ".join(conclusions.standing(contest, name) for contest in _contests(run))
-        found.append(f"- **{glossary.defence(name)}**. {said}")
-    return "\n".join(found)
+    base, contests = run.profile.base, _contests(run)
+    wanted = [("ldat", rival) for rival in BESIDE_WRITTEN]
+    wanted += [(base, rival) for rival in BESIDE_CHOSEN]
+    tests = [(own, rival, contest) for own, rival in wanted for contest in contests]
+    found = holm([mcnemar_of(c.right[own], c.right[rival])[2] for own, rival, c in tests])
+    p_values = {(own, rival, c.name): p for (own, rival, c), p in zip(tests, found, strict=True)}
+    sentences = [
+        f"- {_beside('ldat', BESIDE_WRITTEN, contests, p_values)}",
+        f"- {_beside(base, BESIDE_CHOSEN, contests, p_values)}",
+    ]
+    sentences[-1] += f" (McNemar on the same images, {len(tests)} tests, Holm.)"
+    return "\n".join(
+        textwrap.fill(each, 100, subsequent_indent="  ", break_on_hyphens=False)
+        for each in sentences
+    )
+
+
+def _beside(own: str, rivals: tuple[str, ...], contests, p_values) -> str:
+    from ldatlib.report import glossary
+    from ldatlib.report.comparisons import share
+    from ldatlib.report.conclusions.saying import listed
+    from ldatlib.report.paired import ALPHA
+
+    def percent(contest, name: str) -> str:
+        return f"{100 * share(contest.right[name]).value:.1f}%"
+
+    parts = []
+    for contest in contests:
+        told: dict[str, list[str]] = {}
+        for rival in rivals:
+            more = int(contest.right[own].sum()) > int(contest.right[rival].sum())
+            word = "ahead of" if more else "behind"
+            if p_values[own, rival, contest.name] >= ALPHA:
+                word = "not told apart from"
+            told.setdefault(word, []).append(
+                f"{glossary.defence(rival)} ({percent(contest, rival)})"
+            )
+        said = ", ".join(f"{word} {listed(names)}" for word, names in told.items())
+        parts.append(f"{percent(contest, own)} {contest.under}: {said}")
+    return f"**{glossary.defence(own)}** keeps " + "; ".join(parts) + "."
 
 
 def seeds(run) -> str:

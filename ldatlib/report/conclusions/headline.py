@@ -51,11 +51,17 @@ class Advice:
 
 
 def contests(evidence: Evidence) -> list[Contest]:
-    """Without an attack, and in each norm under everything that all networks have met."""
+    """Without an attack, and in each norm under everything that all networks have met.
+
+    Without an attack the undefended network is no rival: whatever defends pays for it there.
+    """
     attacked = dict(evidence.whitebox)
     if not attacked:
         return []
-    clean = {name: right_images(record, "natural") for name, record in attacked.items()}
+    defended = {name: record for name, record in attacked.items() if name != "natural"}
+    clean = {
+        name: right_images(record, "natural") for name, record in (defended or attacked).items()
+    }
     found = [Contest("natural", "without an attack", clean)]
     for norm in NORMS:
         if all(norm in record.worst_case for record in attacked.values()):
@@ -88,17 +94,18 @@ def _in_norm(evidence: Evidence, norm: str) -> Contest:
 def standing(contest: Contest, own: str) -> str:
     """Who has most images right, by how much, and where ``own`` stands."""
     best, level = contest.leaders
+    most = "the most of the defences" if contest.name == "natural" else "the most"
     begun = f"{contest.under[:1].upper()}{contest.under[1:]} {_of(best, contest)}"
     if own not in contest.right:
-        return f"{begun}, the most of {len(contest.right)} networks."
+        return f"{begun}, {most}, of {len(contest.right)} networks."
     if own == best:
         even = [glossary.defence(name) for name in contest.right if name in level]
         told = f"not told apart from {listed(even)}" if even else "ahead of everybody"
-        return f"{begun}, the most, {told}."
+        return f"{begun}, {most}, {told}."
     _, _, p_value = mcnemar_of(contest.right[best], contest.right[own])
     told = "not told apart from it" if own in level else f"behind (p={p_value:.1g})"
     mine = _interval(share(contest.right[own]))
-    return f"{begun}, the most; {glossary.defence(own)} {mine}, {told}."
+    return f"{begun}, {most}; {glossary.defence(own)} {mine}, {told}."
 
 
 def rejecting(rows: pd.DataFrame, own: str, helps: bool | None) -> str | None:
