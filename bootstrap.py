@@ -4,6 +4,7 @@
   python3 bootstrap.py run [ARGS...]   runner.py with these arguments
   python3 bootstrap.py lab [ARGS...]   JupyterLab on the notebooks
   python3 bootstrap.py test [--fast]   all checks; --fast: the static ones and the quick tests
+  python3 bootstrap.py docs            the pages, notebooks and reference as a site
 
 uv installs the versions of uv.lock into .venv, or the folder that the variable LDAT_VENV names.
 Where there is no uv, pip puts one into .uv.
@@ -23,7 +24,10 @@ COMMANDS = {
     "run": [ROOT + "/runner.py"],
     "lab": ["-m", "jupyterlab", ROOT + "/notebooks"],
     "test": [ROOT + "/tools/checks.py"],
+    "docs": [ROOT + "/tools/docs.py"],
 }
+# Groups of pyproject.toml that a command needs beside what all need.
+GROUPS = {"test": ["--group", "docs"], "docs": ["--group", "docs"]}
 
 
 def call(command, **options):
@@ -42,7 +46,7 @@ def call(command, **options):
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
-def set_up():
+def set_up(groups):
     if os.path.isdir(VENV) and os.listdir(VENV) and not os.path.exists(VENV + "/pyvenv.cfg"):
         sys.exit("bootstrap: %s is no virtual environment; name another in LDAT_VENV" % VENV)
     os.environ.update(PATH=os.environ["PATH"] + os.pathsep + ROOT + "/.uv/bin")
@@ -55,6 +59,7 @@ def set_up():
             )
     python = which("python", path=SCRIPTS) or sys.executable
     sync = ["uv", "sync", "--locked", "--inexact", "--no-python-downloads", "--python", python]
+    sync += groups
     options = {"cwd": ROOT, "env": dict(os.environ, UV_PROJECT_ENVIRONMENT=VENV)}
     # First without the network: that is all it takes where nothing has changed.
     if call(sync + ["--offline"], stderr=subprocess.DEVNULL, **options):
@@ -72,7 +77,7 @@ def main(argv):
         return "bootstrap: no command %s; choose from %s" % (argv[:1], ", ".join(COMMANDS))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    set_up()
+    set_up(GROUPS.get(argv[0], []))
     return call([os.path.join(SCRIPTS, "python")] + COMMANDS[argv[0]] + argv[1:])
 
 

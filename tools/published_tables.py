@@ -1,5 +1,5 @@
-"""Write published results into docs, from records alone: cifar10-small, the fuzz, broken defences,
-and plans played through on several machines.
+"""Write published results into docs, from records alone: cifar10-small, the demo, the fuzz, broken
+defences, and plans played through on several machines.
 
 Tables and pictures: the latter go to docs/images.
 
@@ -10,42 +10,42 @@ A marker is a line ``<!-- begin NAME -->`` with its ``<!-- end NAME -->``. Nothi
 """
 
 import argparse
-import re
 import sys
 import tempfile
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tools")]
+
+import demo_pages  # noqa: E402
+from markers import fill, markdown  # noqa: E402
 
 PAGES = (
+    "README.md",
+    "docs/demo.md",
     "docs/cifar10.md",
     "docs/regularizer.md",
     "docs/reliability.md",
     "docs/scale.md",
     "docs/broken.md",
 )
-# Markers that another tool fills: tools/storm.py.
-ELSEWHERE = ("storm",)
+DEMO = PROJECT / "data" / "results" / "demo.json"
+# The study of the likelihood term as it was on a schedule of 6 epochs: kept to be compared with.
+SIX_EPOCHS = PROJECT / "data" / "results" / "cifar10-six-epochs.json"
+WAY_BACK = PROJECT / "data" / "results" / "no-way-back.json"
 FUZZ = PROJECT / "data" / "results" / "fuzz.json"
 BROKEN = PROJECT / "data" / "results" / "broken.json"
 # Points between two numbers that are called near each other.
 NEAR = 0.05
 # What has several trainings: the other results of the profile are of one.
-SEEDS = {"seeds": 3, "seeded": "standard,ldat,ldat_chosen"}
+SEEDS = {"seeds": 3, "seeded": "standard,trades,l2_at,ldat,ldat_chosen"}
+# Compared over seeds: the chosen LDAT against these, in these columns, corrected together.
+SEEDED_RIVALS, SEEDED_COLUMNS = ("standard", "trades", "l2_at", "ldat"), ("natural", "linf", "l2")
 # Of docs/scale.md: numbers of workers, and operations a second of each.
 WORKERS, RATE = (1, 2, 4, 8, 16, 32), 2e14
 # What the study of the likelihood term is made from.
 STUDY = ("train", "validation", "basic")
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
-
-
-def markdown(frame, left: int = 1) -> str:
-    """A frame as a Markdown table without its index; the first ``left`` columns are text."""
-    rows = [list(map(str, frame.columns))]
-    rows.append(["---"] * left + ["---:"] * (len(frame.columns) - left))
-    rows += [["" if v != v else str(v) for v in row] for row in frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row).replace("\n", " ") + " |" for row in rows)
 
 
 def table1(run, keys) -> str:
@@ -80,8 +80,44 @@ def table1(run, keys) -> str:
     return markdown(frame.loc[:, (frame != "").any()], 2)
 
 
+def _contests(run):
+    from ldatlib.report import conclusions
+    from ldatlib.report.claims.evidence import Evidence
+
+    return conclusions.contests(Evidence(run, run.profile.base))
+
+
+def headline(run) -> str:
+    """Three columns of everybody; in bold who is not told apart from the best (McNemar, Holm)."""
+    import pandas as pd
+
+    from ldatlib.report import glossary, words
+    from ldatlib.report.comparisons import share
+
+    contests = _contests(run)
+    rows = []
+    for name in contests[0].right:
+        row = {"defence": glossary.defence(name)}
+        for contest in contests:
+            value = words.percent(share(contest.right[name]))
+            row[contest.under] = f"**{value}**" if contest.leads(name) else value
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def short(run) -> str:
+    """Where LDAT as written and the chosen one stand, a sentence a column."""
+    from ldatlib.report import conclusions, glossary
+
+    found = []
+    for name in ("ldat", run.profile.base):
+        said = " ".join(conclusions.standing(contest, name) for contest in _contests(run))
+        found.append(f"- **{glossary.defence(name)}**. {said}")
+    return "\n".join(found)
+
+
 def seeds(run) -> str:
-    """Accuracies over seeds, and Welch's test of the chosen LDAT against PGD-AT."""
+    """Accuracies over seeds, and the chosen LDAT against every rival that has several, too."""
     from ldatlib.report import comparisons, glossary, tables
     from ldatlib.report.words import column_title
     from ldatlib.study.run import open_run
@@ -95,15 +131,41 @@ def seeds(run) -> str:
     spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
     wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
     wide = wide.rename(columns=column_title)
-    wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
+    count = spread.groupby("defence").seeds.first()
+    wide.insert(0, "seeds", count)
     wide = wide.rename(index=glossary.defence).reset_index()
-    tested = ", ".join(
-        f"{column_title(key)} p = "
-        f"{comparisons.compare_methods(records, 'ldat_chosen', 'standard', key):.2g}"
-        for key in _SHORT
-    )
-    chosen, rival = (glossary.defence(name) for name in ("ldat_chosen", "standard"))
-    return f"{markdown(wide)}\n\n{chosen} against {rival}, Welch's t-test: {tested}."
+    several = set(count.index[count >= comparisons.METHOD_SEEDS])
+    rivals = [name for name in SEEDED_RIVALS if name in several]
+    if "ldat_chosen" not in several or not rivals:
+        return markdown(wide)
+    return f"{markdown(wide)}\n\n{_against(records, rivals)}"
+
+
+def _against(records, rivals: list[str]) -> str:
+    """The chosen LDAT less each rival, in points, with Welch's p-value corrected by Holm."""
+    import pandas as pd
+
+    from ldatlib.report import comparisons, glossary
+    from ldatlib.report.paired import holm
+    from ldatlib.report.words import column_title
+
+    def mean(name: str, key: str) -> float:
+        own = [
+            comparisons.right_images(r, key).double().mean() for r in records if r.defence == name
+        ]
+        return 100 * float(sum(own) / len(own))
+
+    pairs = [(rival, key) for rival in rivals for key in SEEDED_COLUMNS]
+    p_values = holm([comparisons.compare_methods(records, "ldat_chosen", *pair) for pair in pairs])
+    rows: dict[str, dict[str, str]] = {}
+    for (rival, key), p in zip(pairs, p_values, strict=True):
+        difference = mean("ldat_chosen", key) - mean(rival, key)
+        rows.setdefault(rival, {"less": glossary.defence(rival)})[column_title(key)] = (
+            f"{difference:+.1f} (p = {p:.2g})"
+        )
+    title = glossary.defence("ldat_chosen")
+    words = f"{title} less each of them, in points (Welch's t-test, {len(pairs)} tests, Holm):"
+    return f"{words}\n\n{markdown(pd.DataFrame(list(rows.values())))}"
 
 
 def cost(run) -> str:
@@ -314,6 +376,92 @@ def study(run) -> str:
     return markdown(tables.likelihood_study_for_reading(list(trainings), *found).reset_index())
 
 
+def heads(run) -> str:
+    """{linear, Gaussian mixture} x what is trained against: what does what."""
+    import pandas as pd
+
+    from ldatlib.report import tables
+
+    trainings = measured(run, run.factorial_trainings(), ("train", "basic"))
+    if len({head for head, _ in trainings}) < 2:
+        return "Not measured yet."
+    # Pairs beside each other: the head is what is compared.
+    order = sorted(trainings, key=lambda key: (list(run.attack_trainings()).index(key[1]), key[0]))
+    records = run.records("basic", [trainings[key] for key in order])
+    rows = [
+        {"trained against": attack, "head": head, **tables.basic_row(record)}
+        for (head, attack), record in zip(order, records, strict=True)
+    ]
+    return markdown(pd.DataFrame(rows), 2)
+
+
+def lengths(run) -> str:
+    """Algorithm 1's perturbations in the last epoch, around right and around wrong images."""
+    import pandas as pd
+
+    from ldatlib.report import glossary
+
+    rows = []
+    for name in ("ldat", "ldat_chosen"):
+        for line in (run.log(run.training(name))[0], run.log(run.training(name))[-1]):
+            row = {"training": glossary.defence(name), "epoch": str(line["epoch"])}
+            row["right before the attack"] = f"{line['attacked_right']:.0%}"
+            for side in ("right", "wrong"):
+                row[f"length around {side} ones"] = f"{line[f'attack_norm_{side}']:.2f}"
+                row[f"of them beyond the radius ({side})"] = f"{line[f'projected_{side}']:.0%}"
+            rows.append(row | {"mean length, projected": f"{line['perturbation_norm']:.2f}"})
+    return markdown(pd.DataFrame(rows), 2)
+
+
+def six_epochs() -> str:
+    """The study on a squeezed schedule, from the summary that is kept of it."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    keys = {
+        "test_natural": "natural accuracy, test",
+        "test_linf_pgd": "L-inf PGD, test",
+        "test_l2_pgd": "L2 PGD, test",
+        "val_l2_pgd": "L2 PGD, validation",
+    }
+    rows = [
+        {"changed": row["training"]}
+        | {title: f"{row[key]:.1f}" for key, title in keys.items()}
+        | {"smallest centroid distance": f"{row['smallest_centroid_distance']:.2f}"}
+        for row in read_json(SIX_EPOCHS)["rows"]
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def way_back() -> str:
+    """A collapsed network trained on without the term, beside one that never had it."""
+    import pandas as pd
+
+    from ldatlib.files import read_json
+
+    if not WAY_BACK.is_file():
+        return "Not measured yet."
+    found = read_json(WAY_BACK)
+    titles = {
+        "collapse": "lambda constant at 1",
+        "back": "from there on, lambda 0",
+        "fresh": "lambda 0 from the beginning",
+    }
+    rows = [
+        {
+            "training": titles[name],
+            "epoch": line["epoch"],
+            "natural accuracy, validation": f"{100 * line['val_clean_accuracy']:.1f}",
+            "smallest centroid distance": f"{line['smallest_centroid_distance']:.2g}",
+            "feature norm": f"{line['val_feature_norm']:.2g}",
+        }
+        for name, log in found["logs"].items()
+        for line in log
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
 def draw(run, folder: Path) -> None:
     """The pages' pictures, as notebooks 03 and 05 have them."""
     from ldatlib.report import figures, tables
@@ -345,9 +493,13 @@ def draw(run, folder: Path) -> None:
 
 def render(run) -> dict[str, str]:
     """Marker -> Markdown."""
+    from ldatlib.files import read_json
+
     keys = [attack.key for attack in run.table1_attacks()]
     linf, l2 = ([key for key in keys if key.startswith(norm)] for norm in ("linf", "l2_"))
     return {
+        "cifar10-headline": headline(run),
+        "cifar10-short": short(run),
         "cifar10-table1": table1(run, _SHORT),
         "cifar10-table1-linf": table1(run, ["natural", *linf, "linf"]),
         "cifar10-table1-l2": table1(run, ["natural", *l2, "l2"]),
@@ -362,25 +514,17 @@ def render(run) -> dict[str, str]:
         "cifar10-beta": beta(run),
         "cifar10-fig6": replaced(run),
         "cifar10-study": study(run),
+        "cifar10-heads": heads(run),
+        "cifar10-lengths": lengths(run),
+        "six-epochs": six_epochs(),
+        "way-back": way_back(),
         "reliability-fuzz": fuzz(),
         "scale-cifar10": scale("cifar10"),
         "scale-cifar100": scale("cifar100"),
         "broken-table": broken(),
         "broken-said": broken_said(),
+        **demo_pages.render(read_json(DEMO)),
     }
-
-
-def fill(text: str, rendered: dict[str, str]) -> str:
-    """The page with everything between its markers replaced; an unknown marker is a KeyError."""
-
-    def replaced(match: re.Match) -> str:
-        name = match["name"]
-        if name in ELSEWHERE:
-            return match[0]
-        return f"<!-- begin {name} -->\n{rendered[name]}\n<!-- end {name} -->"
-
-    pattern = r"<!-- begin (?P<name>[\w-]+) -->\n.*?<!-- end (?P=name) -->"
-    return re.sub(pattern, replaced, text, flags=re.DOTALL)
 
 
 def main() -> int:

@@ -83,10 +83,10 @@ def records_page() -> str:
         title = ", ".join(f"`{kind}`" for kind in own)
         lines += ["", f"## {title}", "", parts[name]["description"], ""]
         lines += table(parts[name], header)
-    lines += ["", "# Parts", ""]
+    lines += ["", "## Parts", ""]
     for name, structure in sorted(parts.items()):
         if name not in kinds:
-            lines += [f"## {name}", "", structure["description"], "", *table(structure, set()), ""]
+            lines += [f"### {name}", "", structure["description"], "", *table(structure, set()), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -54,7 +54,7 @@ def of_masking(effort: Effort, classes: int, siblings: int = 0) -> int:
     # One look more at the start of every ball of a search from larger ones, and three at what each
     # search has found.
     looks = 2 * len(RADII) * (2 * effort.restarts + classes + 2) + 3 * searches
-    return 2 * effort.steps * searches + looks + effort.queries + len(landscape.SURFACE) ** 2
+    return 2 * effort.steps * searches + looks + effort.queries + 2 * len(landscape.SURFACE)
 
 
 def of_detector(score: Score, thresholds: int, classes: int, steps: int, restarts: int) -> int:

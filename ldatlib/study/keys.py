@@ -28,7 +28,7 @@ NUMERICS = {
     "detection": 1,
     "search": 1,
     "autoattack": 1,
-    "masking": 3,
+    "masking": 4,
     "adaptive": 2,
 }
 LENGTH = 10

@@ -88,7 +88,7 @@ COMPUTES: dict[str, tuple[tuple[str, Which], ...]] = {
     ),
     # The report shows what the others have left.
     "10": (),
-    "11": (("train", pgd_trained),),
+    "11": tuple((kind, pgd_trained) for kind in ("train", "whitebox")),
 }
 
 

@@ -1,5 +1,7 @@
 """What the ablations change, by name: LDAT's likelihood term, its attack, everything else."""
 
+from ldatlib.defences import CHOSEN
+
 # The likelihood term and what it pulls together, one thing changed at a time from LDAT as written.
 LIKELIHOOD_SWITCHES: dict[str, dict] = {
     "lambda by step": {"lambda_schedule": "grow_by_step"},
@@ -17,7 +19,9 @@ LIKELIHOOD_SWITCHES: dict[str, dict] = {
     "centroids N": {"centroid_init": "normal"},
     "centroids undecayed": {"centroid_weight_decay": False},
 }
-# Everything else, from the profile's base: where LDAT as written collapses, nothing would show.
+# The one of them that is the default of ``ldat_chosen``.
+CHOSEN_SWITCH = next(name for name, value in LIKELIHOOD_SWITCHES.items() if value == CHOSEN)
+# Everything else, from the profile's base.
 OTHER_SWITCHES: dict[str, dict] = {
     "Adam in Algorithm 1": {"optimizer": "adam"},
     "K 20": {"num_steps": 20},

@@ -317,7 +317,7 @@ def test_commands_of_ldat_parse(page):
 
 @named(PAGES)
 def test_commands_of_bootstrap_exist(page):
-    known = {("run",), ("lab",), ("test",), ("test", "--fast")}
+    known = {("run",), ("lab",), ("test",), ("test", "--fast"), ("docs",)}
     for words in commands(present(page)):
         rest = arguments_after(words, "python3 bootstrap.py")
         if rest is not None and rest[0] != "run":

@@ -49,3 +49,20 @@ def test_precisions_are_compared_over_seeds(tool, tmp_path):
     assert all(row["linf_pgd"] <= row["natural"] for row in rows)
     found = precision.summary(rows)
     assert [row["defence"] for row in found] == ["standard"] * 3 + ["ldat"] * 3
+
+
+@pytest.mark.slow
+def test_the_way_back_starts_from_the_collapsed_network(tool, images, monkeypatch, tmp_path):
+    way_back = tool("no_way_back")
+    monkeypatch.setattr(way_back, "COLLAPSE_EPOCHS", 2)
+    monkeypatch.setattr(way_back, "EPOCHS", 1)
+    sizes = {"width": 4, "train_size": 512, "val_size": 40, "test_size": 20}
+    settings = images | sizes | {"lr": 0.01}
+    found = way_back.measure(settings, tmp_path)
+    logs = found["logs"]
+    assert [len(logs[name]) for name in ("collapse", "back", "fresh")] == [2, 1, 1]
+    assert {line["lambda"] for line in logs["collapse"]} == {1.0}
+    # What is held together by the term is closer together, also where the next training goes on.
+    last, back, fresh = (logs[name][-1]["val_own_centroid"] for name in logs)
+    assert max(last, back) < fresh and logs["back"][0]["lambda"] == 0.0
+    assert found["fingerprint"] and found["val_images"] == 40

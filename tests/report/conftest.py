@@ -1,6 +1,3 @@
-import os
-import shutil
-
 import pytest
 
 from ldatlib import open_run
@@ -26,33 +23,3 @@ def earlier(run):
         return [found[training.name] for training in trainings]
 
     return records
-
-
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-
-
-def missing(reason):
-    if os.environ.get("LDAT_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"LDAT_REQUIRE_BROWSER=1, but {reason}")
-    pytest.skip(reason)
-
-
-@pytest.fixture
-def page():
-    """A page of Debian's chromium, headless; skipped where there is none."""
-    chromium = shutil.which("chromium")
-    if not chromium:
-        missing("no chromium on the PATH (apt install chromium)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("the Python package playwright is not installed (extra: test)")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()

@@ -4,6 +4,7 @@ Skipped with its reason where chromium or Playwright is missing, unless LDAT_REQ
 """
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -145,4 +146,26 @@ def test_panels_stand_below_each_other_on_a_phone(opened, page):
     threshold = detector.first_threshold(record, "posterior")
     svg = page.locator("#explorer svg").first.evaluate("svg => svg.outerHTML")
     assert read_all(svg) == counted(record, "posterior", "linf_pgd", threshold)
+    assert seen == []
+
+
+def test_images_of_the_gallery_stand_apart_on_a_phone(opened, page):
+    """Six of them side by side: smaller, and none over its neighbour."""
+    page.set_viewport_size({"width": 380, "height": 800})
+    bits = "100100"
+    record = whitebox("111111", {"linf_pgd": bits})
+    images = torch.rand(6, 3, 8, 8)
+    saved = {"ldat": {"x": images, "y": torch.arange(6), "linf_pgd": images}}
+    made = charts.gallery({"ldat": record}, saved, [str(k) for k in range(6)])
+    page, seen = opened({"gallery": made})
+    boxes = page.locator("#gallery svg image").evaluate_all(
+        "images => images.map(i => i.getBoundingClientRect()).map(b => [b.top, b.left, b.right])"
+    )
+    assert len(boxes) == 18 and max(right for *_, right in boxes) <= 380
+    rows = {}
+    for top, left, right in sorted(boxes):
+        rows.setdefault(round(top), []).append((left, right))
+    for row in rows.values():
+        ordered = sorted(row)
+        assert all(a[1] <= b[0] for a, b in pairwise(ordered))
     assert seen == []

@@ -126,12 +126,27 @@ def test_validation_looks_at_validation_images(study):
     assert record.clean_accuracy.count == len(run.dataset.labels["val"])
 
 
-def test_the_choice_is_by_validation_alone(study):
-    _, names, _, found = study
-    table = tables.likelihood_study(names, *found)
-    table["val_l2_pgd"] = [1.0, 3.0, 2.0]
-    table["test_l2_pgd"] = [3.0, 1.0, 2.0]
-    assert tables.best_by_validation(table) == "lambda 0"
+def test_the_choice_is_by_validation_alone_and_not_by_chance(study):
+    """What was chosen before stays, until another keeps more images than chance explains."""
+    _, names, _, (_, validated, _) = study
+    count = len(validated[0].clean_right)
+
+    def found(*numbers):
+        records = []
+        for record, number in zip(validated, numbers, strict=True):
+            bits = "1" * number + "0" * (count - number)
+            column = record.attacks["l2_pgd"]
+            accuracy = msgspec.structs.replace(column.robust_accuracy, value=number / count)
+            column = msgspec.structs.replace(column, right=bits, robust_accuracy=accuracy)
+            records.append(msgspec.structs.replace(record, attacks={"l2_pgd": column}))
+        return tables.chosen_by_validation(names, records, "lambda 0.1")
+
+    assert found(2, 23, 20) == "lambda 0.1"
+    assert found(2, 40, 20) == "lambda 0"
+    assert found(45, 40, 20) == "as written"
+    # One image more than its rival, of which neither is told from the other: the most robust.
+    assert found(39, 40, 20) == "lambda 0"
+    assert found(2, 1, 20) == "lambda 0.1"
 
 
 def test_features_on_their_centroids_have_no_separation(study):

@@ -23,6 +23,15 @@ def test_the_white_box_names_the_network_of_which_most_is_left(run):
     assert f"of {best} in L2 ({100 * left[best]:.0f}%" in opening.answer(run, "03")
 
 
+def test_of_a_model_pgd_alone_stands_beside_everything(run):
+    """Counted here from the images of PGD-AT."""
+    (record,) = run.records("whitebox", [run.training("standard")])
+    alone, together = (share(right_images(record, key)).value for key in ("linf_pgd", "linf"))
+    said = opening.answer(run, "11")
+    assert f"PGD-AT {100 * alone:.0f}% of its images" in said
+    assert f"(L-inf) {100 * together:.0f}%" in said
+
+
 def test_every_notebook_has_an_answer():
     from runner import notebooks
 

@@ -23,7 +23,7 @@ def test_every_kind_and_part_has_a_section_and_every_link_leads_to_one():
     from ldatlib.study.records import RECORDS, schema
 
     page = (DOCS / "records.md").read_text()
-    headings = re.findall(r"^## (.+)$", page, flags=re.M)
+    headings = re.findall(r"^##+ (.+)$", page, flags=re.M)
     kinds = {kind for heading in headings for kind in re.findall(r"`(\w+)`", heading)}
     assert kinds == set(RECORDS)
     anchors = {heading.lower() for heading in headings}

@@ -67,7 +67,7 @@ GOLDEN = {
     "detection": {1: 0.6},
     "search": {1: 0.4167},
     "autoattack": {1: 0.35},
-    "masking": {3: 0.6},
+    "masking": {4: 0.6},
     "adaptive": {2: 0.5},
 }
 

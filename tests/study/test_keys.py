@@ -55,7 +55,7 @@ KINDS_OF_LDAT = {
     "detection": "7f13d9e32f",
     "search": "b4fe0959b9",
     "autoattack": "d73621f206",
-    "masking": "a4552f22a2",
+    "masking": "804ef04f81",
     "adaptive": "cb3d77eea9",
 }
 

@@ -21,6 +21,7 @@ VANISHING = 1e-12
 SCALES = tuple(2.0**power for power in (-7, -4, 0, 4, 7))
 FAR_SCALES = (SCALES[0], 1.0, SCALES[-1])
 SURFACE = tuple(position / 4 for position in range(-4, 5))
+QUANTILES = (0.1, 0.5, 0.9)
 
 
 def growing_eps_test(bench: Bench) -> dict:
@@ -114,7 +115,7 @@ def gradients_test(bench: Bench) -> dict:
 
 
 def surface_test(bench: Bench) -> tuple[dict, dict]:
-    """The margin on the plane of the gradient and of a random direction, the mean over images.
+    """The margin along the gradient and along a random direction, quantiles over images.
 
     A step of a quarter of the budget along the gradient must raise the margin, and more than one
     along a random direction, for more images than a coin would.
@@ -137,14 +138,25 @@ def surface_test(bench: Bench) -> tuple[dict, dict]:
             )
             return torch.cat([margins(bench.model(part), labels) for part, labels in parts])
 
-    grid = [[round(float(height(a, b).double().mean()), 5) for b in SURFACE] for a in SURFACE]
-    climbed, here = height(0.25, 0), height(0, 0)
-    steeper = (climbed > here) & (climbed > height(0, 0.25))
+    along = {
+        "gradient": [height(position, 0) for position in SURFACE],
+        "random": [height(0, position) for position in SURFACE],
+    }
+    here, quarter = SURFACE.index(0), SURFACE.index(0.25)
+    climbed = along["gradient"][quarter]
+    steeper = (climbed > along["gradient"][here]) & (climbed > along["random"][quarter])
     counted = share(steeper)
     reason = (
         f"the gradient raises the margin more than a random direction in {percent(steeper)} of "
         f"images [{100 * counted['low']:.0f}%, {100 * counted['high']:.0f}%]"
     )
-    surface = {"positions": list(SURFACE), "margin": grid}
+    surface = {"positions": list(SURFACE)} | {
+        name: [_quantiles(heights) for heights in several] for name, several in along.items()
+    }
     # A coin says 50%: a direction that is not better than that is no gradient.
     return surface, report("surface", counted["low"] <= 0.5, False, reason, steeper=counted)
+
+
+def _quantiles(heights: Tensor) -> dict[str, float]:
+    low, middle, high = heights.double().quantile(heights.new_tensor(QUANTILES).double()).tolist()
+    return {"low": round(low, 5), "median": round(middle, 5), "high": round(high, 5)}

@@ -87,4 +87,4 @@ def gallery(
     names = ", ".join(map(glossary.defence, defences))
     shows = f"The first {shown} test images, the change by an attack ({MAGNIFY:g} times, grey is "
     shows += f"none) and the attacked image, by defence and attack: {names}."
-    return finished(chart, shows, natural=natural, attacked=rows)
+    return finished(chart, shows, whole=True, natural=natural, attacked=rows)

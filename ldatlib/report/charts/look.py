@@ -54,12 +54,14 @@ def data(name: str) -> alt.NamedData:
     return alt.NamedData(name=name)
 
 
-def finished(chart: Chart, said: str, **rows: Rows) -> Chart:
+def finished(chart: Chart, said: str, whole: bool = False, **rows: Rows) -> Chart:
     """The chart with its data, the common look, and what it shows in words (``caption``).
 
-    The last line of every chart's function; ``rows``: by the name that ``data`` was given.
+    The last line of every chart's function; ``rows``: by the name that ``data`` was given. On a
+    narrow screen panels are put below each other and made narrower; a ``whole`` chart, whose marks
+    have sizes of their own, becomes smaller as a picture does.
     """
-    chart = chart.properties(usermeta={"caption": said}, padding=6)
+    chart = chart.properties(usermeta={"caption": said, "whole": whole}, padding=6)
     chart = chart.configure(font="system-ui, sans-serif", background="#ffffff")
     chart = chart.configure_view(stroke=None)
     axis: dict[str, Any] = {"labelColor": INK, "titleColor": INK, "domainColor": INK}

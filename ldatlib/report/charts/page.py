@@ -36,7 +36,7 @@ async function draw(element) {
   element.dataset.drawn = "no";
   const spec = JSON.parse(found.textContent);
   const room = element.clientWidth || window.innerWidth;
-  if (room < 560) stack(spec, Math.max(room - 90, 180));
+  if (room < 560 && !spec.usermeta.whole) stack(spec, Math.max(room - 90, 180));
   const place = document.createElement("div");
   element.append(place);
   try {

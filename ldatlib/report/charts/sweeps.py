@@ -82,7 +82,9 @@ def _chart(
     for key, name in panels.items():
         base = alt.Chart(data("points")).transform_filter(alt.datum.panel == key)
         far = max((row["x"] for row in rows if row["panel"] == key), default=1)
-        x = alt.X("x:Q", title=title, scale=alt.Scale(domain=[0, far], nice=False))
+        # The first label is moved inwards: with more of them it touches the second.
+        few = alt.Axis(tickCount=6)
+        x = alt.X("x:Q", title=title, scale=alt.Scale(domain=[0, far], nice=False), axis=few)
         base = base.encode(x=x, color=shade, opacity=faded)
         lines = base.mark_line(strokeWidth=2).encode(y=y)
         # Intervals of all defences at once hide the lines: one is drawn where it is asked for.

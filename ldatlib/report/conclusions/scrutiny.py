@@ -39,7 +39,8 @@ def masks(rows: pd.DataFrame) -> list[str]:
     """Which tests for gradient masking sound, network by network."""
     loud = rows[rows.verdict == "alarm"].groupby(["defence", "norm"], sort=False).test
     found = [
-        f"Masking, {glossary.defence(defence)}, {NORMS[norm]}: {listed(list(tests))}."
+        f"Masking, {glossary.defence(defence)}, {NORMS[norm]}: "
+        f"{listed([test.replace('_', ' ') for test in tests])}."
         for (defence, norm), tests in loud
     ]
     misled = rows[rows.misled].defence.unique()

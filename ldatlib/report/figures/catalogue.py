@@ -99,7 +99,7 @@ FIGURES = {
         "The loss around the images",
         "A step along the gradient has to raise the margin, a random one hardly. Two flat curves "
         "would be masking.",
-        "Mean margin along the gradient and along a random direction, with quantiles, a panel a "
+        "Median margin along the gradient and along a random direction, with quantiles, a panel a "
         "network.",
     ),
     "growing_eps": Described(

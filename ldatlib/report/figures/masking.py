@@ -16,13 +16,11 @@ _RANDOM = "#666666"
 
 
 def surfaces(records: Sequence[Masking], norm: str) -> Figure:
-    """The mean margin along the gradient, and along a random direction, in steps of eps.
+    """The margin along the gradient, and along a random direction, in steps of eps.
 
-    Above 0 the average image is misclassified. Along the gradient: the median over the random
-    steps of the plane that a record holds, and the band of its quantiles from 10% to 90%; along
-    the random direction: through the images themselves. (A record holds means over images.) A
-    gradient that rises beside a flat random direction is what an attack needs; two flat ones are
-    what masking looks like.
+    Above 0 an image is misclassified. Medians over the images that are right without an attack, and
+    bands from 10% to 90% of them. A gradient that rises beside a flat random direction is what an
+    attack needs; two flat ones are what masking looks like.
     """
     found = [(r.defence, r.norms[norm].surface) for r in records if norm in r.norms]
     shown = [(defence, surface) for defence, surface in found if surface]
@@ -32,22 +30,26 @@ def surfaces(records: Sequence[Masking], norm: str) -> Figure:
     figure, axes = panels(rows, columns, *size, sharex=True, sharey=True)
     rises = []
     for axis, (defence, surface) in zip(axes.flat, shown, strict=False):
-        positions, grid = surface.positions, np.array(surface.margin)
         # Logits are on scales of their own: each network is seen against its own clean margin.
-        grid = grid / (abs(grid[len(positions) // 2, len(positions) // 2]) or 1.0)
+        clean = abs(surface.gradient[surface.positions.index(0)].median) or 1.0
         axis.axhline(0, color="0.3", lw=0.9, ls="--")
-        # The gradient's position is the first index.
-        low, middle, high = np.quantile(grid, [0.1, 0.5, 0.9], axis=1)
-        axis.fill_between(positions, low, high, color=colour(defence), alpha=0.25, lw=0)
-        axis.plot(positions, middle, color=colour(defence), lw=2)
-        axis.plot(positions, grid[len(positions) // 2], color=_RANDOM, lw=1.2, ls=":")
+        for heights, hue, style in (
+            (surface.random, _RANDOM, ":"),
+            (surface.gradient, colour(defence), "-"),
+        ):
+            low, middle, high = (
+                np.array([getattr(height, name) for height in heights]) / clean
+                for name in ("low", "median", "high")
+            )
+            axis.fill_between(surface.positions, low, high, color=hue, alpha=0.2, lw=0)
+            axis.plot(surface.positions, middle, color=hue, lw=1.8, ls=style)
         rises.append(f"{glossary.defence(defence)} {middle[-1] - middle[0]:+.1f}")
         axis.set_title(named(defence), fontsize=9, color=colour(defence))
     for axis in list(axes.flat)[len(shown) :] if shown else []:
         axis.set_axis_off()
     for axis in axes[-1]:
         axis.set_xlabel("steps of eps", fontsize=9)
-    figure.supylabel("mean margin / clean margin (above 0: wrong)", fontsize=9)
+    figure.supylabel("margin / median clean margin (above 0: wrong)", fontsize=9)
     if shown:
         lines = [
             Line2D(
@@ -55,7 +57,7 @@ def surfaces(records: Sequence[Masking], norm: str) -> Figure:
                 [],
                 color="0.2",
                 lw=1.8,
-                label="along the gradient; band: 10% to 90%",
+                label="along the gradient; bands: 10% to 90% of images",
             ),
             Line2D([], [], color=_RANDOM, lw=1.2, ls=":", label="along a random direction"),
         ]
@@ -64,5 +66,7 @@ def surfaces(records: Sequence[Masking], norm: str) -> Figure:
         say(axes[0][0], _NOTHING_RIGHT)
     figure.suptitle(f"Margin of the wrong classes over the true one, {NORMS_IN_FIGURES[norm]}")
     names = ", ".join(rises) or _NOTHING_RIGHT
-    shows = f"Mean margin along the gradient and a random direction, {NORMS[norm]}; its rise from "
+    shows = (
+        f"Median margin along the gradient and a random direction, {NORMS[norm]}; its rise from "
+    )
     return finished(figure, f"{shows}one eps before the image to one behind it: {names}.")

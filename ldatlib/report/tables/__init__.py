@@ -26,7 +26,7 @@ from ldatlib.report.tables.features import (
 )
 from ldatlib.report.tables.files import path
 from ldatlib.report.tables.likelihood import (
-    best_by_validation,
+    chosen_by_validation,
     likelihood_study,
     likelihood_study_for_reading,
 )
@@ -45,7 +45,7 @@ __all__ = [
     "alarms",
     "areas",
     "basic_row",
-    "best_by_validation",
+    "chosen_by_validation",
     "feature_distances",
     "feature_numbers",
     "feature_numbers_for_reading",

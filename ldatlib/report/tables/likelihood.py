@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from ldatlib.report.comparisons import mcnemar
 from ldatlib.report.likelihood_model import critical_weight
+from ldatlib.report.paired import ALPHA, holm
 from ldatlib.report.tables.ablation import basic_row
 from ldatlib.study.records import Basic, Train
 
@@ -86,6 +88,21 @@ def likelihood_study_for_reading(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("changed")
 
 
-def best_by_validation(table: pd.DataFrame, key: str = "val_l2_pgd") -> str:
-    """The training that keeps most validation images under PGD of LDAT's own norm."""
-    return table.loc[table[key].idxmax(), "training"]
+def chosen_by_validation(
+    names: Sequence[str], validated: Sequence[Basic], kept: str, key: str = "l2_pgd"
+) -> str:
+    """The training that validation images choose: most are right under PGD of LDAT's own norm.
+
+    ``kept``, what was chosen before, stays unless the best is told apart from it on these images:
+    McNemar, corrected for the number of candidates (Holm); else every new run would choose by
+    chance.
+    """
+    records = dict(zip(names, validated, strict=True))
+    rivals = [name for name in names if name != kept]
+    p_values = holm([mcnemar(records[name], records[kept], key)[2] for name in rivals])
+    better = {
+        name: records[name].attacks[key].robust_accuracy.value
+        for name, p_value in zip(rivals, p_values, strict=True)
+        if p_value < ALPHA
+    } | {kept: records[kept].attacks[key].robust_accuracy.value}
+    return max(better, key=better.__getitem__)

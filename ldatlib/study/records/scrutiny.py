@@ -185,13 +185,20 @@ class MaskingTest(Part, frozen=True, kw_only=True):
     numbers: TestNumbers
 
 
+class Height(Part, frozen=True, kw_only=True):
+    """The margin of the wrong classes over the true one, over the images that are right."""
+
+    low: Annotated[float, about("10% quantile, in logits")]
+    median: Annotated[float, about("median")]
+    high: Annotated[float, about("90% quantile")]
+
+
 class Surface(Part, frozen=True, kw_only=True):
-    """The mean margin on the plane of the gradient and of a random direction."""
+    """The margin along the gradient and along a random direction, through the images themselves."""
 
     positions: Annotated[list[float], about("in units of eps, along either direction")]
-    margin: Annotated[
-        list[list[float]], about("wrong over true logit, the gradient's position first")
-    ]
+    gradient: Annotated[list[Height], about("along the gradient, one a position")]
+    random: Annotated[list[Height], about("along the random direction, one a position")]
 
 
 class MaskingOfNorm(Part, frozen=True, kw_only=True):
