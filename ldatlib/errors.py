@@ -39,6 +39,10 @@ class MissingDataError(UserError):
     """Images that are not at hand; what needs none of them can still be done."""
 
 
+class Unwritable(UserError):
+    """A file or folder that cannot be written; what only saves time is done without."""
+
+
 class OutOfTime(Exception):
     """The time limit was reached; everything so far is kept and goes on next time."""
 

@@ -1,5 +1,6 @@
 """Arrays of images and labels, checked and brought to one form."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldatlib.data.pixels import Mapped, Pixels
 from ldatlib.data.splits import Labelled
 from ldatlib.errors import UserError
 
@@ -47,19 +49,26 @@ def _tensor(values: Any, what: str) -> Tensor:
         raise UserError(f"{what} must be an array of NumPy or torch, not {type(values).__name__}")
     try:
         # Torch has neither negative strides nor other byte orders.
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
+        plain = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        with warnings.catch_warnings():
+            # Of arrays that are mapped to be read; nothing here writes into one.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.from_numpy(plain)
     except TypeError:
         raise UserError(f"{what} has the unusable dtype {values.dtype}") from None
 
 
-def _images(values: Any, what: str) -> Tensor:
+def _images(values: Any, what: str) -> Pixels:
     """[N, channels, H, W] uint8."""
     x = images_of(values, what)
-    return x if x.dtype == torch.uint8 else x.mul(255).round().byte()
+    if isinstance(x, Mapped) or x.dtype == torch.uint8:
+        return x
+    return x.mul(255).round().byte()
 
 
-def images_of(values: Any, what: str) -> Tensor:
-    """[N, channels, H, W] as they are: uint8, or float32 in [0,1].
+def images_of(values: Any, what: str) -> Pixels:
+    """[N, channels, H, W] as they are: uint8, which stays in its file if mapped, or float32 in
+    [0,1].
 
     What is taken, and what raises ``UserError``: see ``Dataset.from_arrays``.
     """
@@ -76,7 +85,7 @@ def images_of(values: Any, what: str) -> Tensor:
             f"not {list(x.shape)}"
         )
     if x.dtype == torch.uint8:
-        return x.contiguous()
+        return Mapped.whole(x) if isinstance(values, np.memmap) else x.contiguous()
     if not x.is_floating_point():
         raise UserError(f"{what} must be uint8, or floats in [0,1], not {_dtype(x)}")
     low, high = float(x.min()), float(x.max())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ldatlib.data.arrays import Array, labelled_arrays
 from ldatlib.data.names import check_line
+from ldatlib.data.pixels import Pixels, mean_and_std, on_device, select
 from ldatlib.data.splits import SPLITS, Labelled, Sizes, divide, fingerprint, shuffled
 from ldatlib.errors import MissingDataError, UserError
 
@@ -16,6 +17,9 @@ from ldatlib.errors import MissingDataError, UserError
 @dataclass(frozen=True)
 class Dataset:
     """Three splits of images [N, channels, H, W] uint8 and labels [N] int64 on one device.
+
+    Images are tensors, or stay in the file that they are mapped from (``pixels.Mapped``): of both
+    ``images[split][rows]`` is a tensor.
 
     ``flip`` says whether a mirrored image keeps its class (digits do not). ``at_hand`` is false for
     a description without pixels (``describe``): sizes and names are right, its images are black,
@@ -25,7 +29,7 @@ class Dataset:
     name: str
     title: str
     class_names: tuple[str, ...]
-    images: dict[str, Tensor]
+    images: dict[str, Pixels]
     labels: dict[str, Tensor]
     fingerprint: str
     flip: bool = True
@@ -46,7 +50,8 @@ class Dataset:
         test_size: int | None = None,
         flip: bool = False,
     ) -> "Dataset":
-        """A data set of one's own arrays, NumPy's or torch's; they are copied.
+        """A data set of one's own arrays, NumPy's or torch's. They are copied, but for images
+        uint8 in a ``numpy.memmap``, which stay in their file.
 
         Parameters
         ----------
@@ -69,7 +74,7 @@ class Dataset:
         train, test, names = labelled_arrays(x_train, y_train, x_test, y_test, class_names)
         # They may be in an order, such as one writer after another; validation takes the first.
         order = shuffled(len(train[1]))
-        train = train[0][order], train[1][order]
+        train = select(train[0], order), train[1][order]
         sizes = Sizes(val_size, train_size, test_size)
         return cls.divided("arrays", title, names, train, test, sizes, flip=flip)
 
@@ -117,11 +122,8 @@ class Dataset:
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training pixels per channel, in [0,1]."""
         self._need_pixels()
-        # float64 sums of uint8: the same on every device and for every number of images.
-        pixels = self.images["train"].double().div(255)
-        mean = pixels.mean((0, 2, 3))
-        std = pixels.var((0, 2, 3), correction=0).sqrt().clamp_min(1e-3)
-        return mean.tolist(), std.tolist()
+        mean, std = mean_and_std(self.images["train"])
+        return mean, [max(value, 1e-3) for value in std]
 
     def _need_pixels(self) -> None:
         if not self.at_hand:
@@ -147,8 +149,8 @@ class Dataset:
             relabel = torch.full((self.num_classes,), -1, dtype=torch.long, device=old.device)
             relabel[list(classes)] = torch.arange(len(classes), device=old.device)
             limit = train_size if name == "train" else None
-            images[name] = self.images[name][keep][:limit]
-            labels[name] = relabel[old[keep]][:limit]
+            rows = torch.nonzero(keep).squeeze(1)[:limit]
+            images[name], labels[name] = select(self.images[name], rows), relabel[old[rows]]
         class_names = tuple(self.class_names[label] for label in classes)
         return replace(
             self,
@@ -163,9 +165,11 @@ class Dataset:
         return self if flip is None else replace(self, flip=flip)
 
     def to(self, device: torch.device | str) -> "Dataset":
+        """For use on ``device``. Images that fill more than half of a GPU's free memory, and what
+        is mapped and used on a CPU, stay where they are; their batches come one by one."""
         return replace(
             self,
-            images={k: v.to(device) for k, v in self.images.items()},
+            images=on_device(self.images, torch.device(device)),
             labels={k: v.to(device) for k, v in self.labels.items()},
         )
 

@@ -11,7 +11,9 @@ import torch
 from ldatlib.data.dataset import Dataset
 from ldatlib.data.listing import list_pictures
 from ldatlib.data.names import shown
+from ldatlib.data.paths import ChainedFiles
 from ldatlib.data.pictures import read_pictures
+from ldatlib.data.pixels import select
 from ldatlib.data.splits import Sizes, shuffled
 from ldatlib.errors import UserError
 
@@ -28,13 +30,14 @@ def load_folder(
         raise UserError(f"image_size must be at least 8 pixels, not {image_size}")
     listing = list_pictures(root)
     class_names = tuple(sorted(listing["train"]))
-    paths = {s: [p for c in class_names for p in listing[s][c]] for s in listing}
-    pixels = read_pictures(paths, root, image_size, cache)
+    files = {s: ChainedFiles([listing[s][c] for c in class_names]) for s in listing}
+    pixels = read_pictures(files, root, image_size, cache)
     splits = []
     for split in ("train", "test"):
-        labels = [k for k, c in enumerate(class_names) for _ in listing[split][c]]
+        counts = torch.tensor([len(listing[split][c]) for c in class_names])
+        labels = torch.arange(len(class_names)).repeat_interleave(counts)
         order = shuffled(len(labels))
-        splits.append((pixels[split][order], torch.tensor(labels)[order]))
+        splits.append((select(pixels[split], order), labels[order]))
     train, test = splits
     title = title or shown(root.resolve().name)
     return Dataset.divided("folder", title, class_names, train, test, sizes, flip=True)

@@ -17,6 +17,7 @@ from ldatlib.data.listing import list_test_pictures
 from ldatlib.data.load import load_dataset
 from ldatlib.data.names import check_line, shown
 from ldatlib.data.npz import read_test_arrays
+from ldatlib.data.paths import ChainedFiles
 from ldatlib.data.pictures import read_pictures
 from ldatlib.data.splits import Sizes, shuffled
 from ldatlib.errors import UserError, check_count
@@ -92,11 +93,13 @@ def _of_folder(root: Path, limit: int | None, image_size: int | None) -> Images:
     if image_size is not None:
         check_count("image_size", image_size, 8)
     classes = list_test_pictures(root)
-    files = [(path, label) for label, name in enumerate(classes) for path in classes[name]]
-    chosen = [files[row] for row in _sample(len(files), limit).tolist()]
-    pixels = read_pictures({"test": [path for path, _ in chosen]}, root, image_size, None)
-    y = torch.tensor([label for _, label in chosen])
-    return Images(shown(root.resolve().name), tuple(classes), to_float(pixels["test"]), y)
+    files = ChainedFiles(list(classes.values()))
+    counts = torch.tensor([len(of) for of in classes.values()])
+    rows = _sample(len(files), limit)
+    chosen = {"test": [files[row] for row in rows.tolist()]}
+    pixels = read_pictures(chosen, root, image_size, None)["test"][:]
+    y = torch.arange(len(classes)).repeat_interleave(counts)[rows]
+    return Images(shown(root.resolve().name), tuple(classes), to_float(pixels), y)
 
 
 def _of_archive(path: Path, limit: int | None) -> Images:
@@ -110,8 +113,10 @@ def _of_archive(path: Path, limit: int | None) -> Images:
     except UserError as error:
         raise UserError(f"{shown(path)}: {error}") from error
     rows = _sample(len(x), limit)
-    x, y = x[rows], y[rows]
-    return Images(shown(path.stem), names, to_float(x) if x.dtype == torch.uint8 else x, y)
+    chosen, y = x[rows], y[rows]
+    if chosen.dtype == torch.uint8:
+        chosen = to_float(chosen)
+    return Images(shown(path.stem), names, chosen, y)
 
 
 def _sample(count: int, limit: int | None) -> Tensor:

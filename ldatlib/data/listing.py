@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ldatlib.data.names import shown
+from ldatlib.data.paths import Files
 from ldatlib.errors import UserError
 
 ENDINGS = frozenset(
@@ -25,7 +26,7 @@ ENDINGS = frozenset(
 _NAMED = 6
 LOGGER = logging.getLogger(__name__)
 
-Classes = dict[str, list[Path]]
+Classes = dict[str, Files]
 
 
 def list_pictures(root: Path) -> dict[str, Classes]:
@@ -125,7 +126,7 @@ def _list_split(folder: Path, seen: _Seen) -> Classes:
     return {name: _list_class(folder / name, seen) for name in sorted(names)}
 
 
-def _list_class(folder: Path, seen: _Seen) -> list[Path]:
+def _list_class(folder: Path, seen: _Seen) -> Files:
     passed_over: Counter[str] = Counter()
     names, dangling = [], []
     for entry in _entries(folder, passed_over):
@@ -143,7 +144,8 @@ def _list_class(folder: Path, seen: _Seen) -> list[Path]:
         raise UserError(f"no images in {shown(folder)}{others}; add some or remove the folder")
     seen.passed_over += passed_over
     seen.alike += [(ascii(str(folder / a)), ascii(b)) for a, b in _alike(names)]
-    return [folder / name for name in sorted(names)]
+    names.sort()
+    return Files(folder, names)
 
 
 def _entries(folder: Path, passed_over: Counter[str]) -> Iterator[os.DirEntry[str]]:
@@ -197,6 +199,8 @@ def _folded(name: str) -> str:
 
 def _alike(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that some systems take for one."""
+    if len(set(map(_folded, names))) == len(names):
+        return []
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(_folded(name), []).append(name)

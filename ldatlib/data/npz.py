@@ -1,5 +1,7 @@
 """NumPy archives of images and labels. Nothing in them is unpickled."""
 
+import math
+import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ldatlib.data.dataset import Dataset
+from ldatlib.data.memory import check_memory
 from ldatlib.data.names import shown
 from ldatlib.data.splits import Sizes
 from ldatlib.errors import UserError, one_line
@@ -19,6 +22,9 @@ OPTIONAL = ("class_names", "flip")
 TEST_ARRAYS = ("x", "y")
 # Bytes unpacked from which their number is compared with that of the packed ones.
 _LARGE, _BEST_PACKED = 2**28, 100
+_UNMAPPED = "only images uint8 that numpy.savez has stored, not compressed, stay in the file"
+# Bytes of images, stored as they are, from which they are mapped.
+_WORTH_MAPPING = 2**26
 
 
 def load_npz(path: Path, sizes: Sizes, title: str | None) -> Dataset:
@@ -60,9 +66,17 @@ def _read(path: Path, *several: Sequence[str]) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             _check_names(names, path, several)
-            _check_unpacked(archive.infolist(), path)
+            entries = archive.infolist()
+            _check_unpacked(entries, path)
+            values: dict[str, Any] = {}
+            for name, entry in zip(names, entries, strict=True):
+                mapped = _mapped(path, archive, entry)
+                if mapped is not None:
+                    values[name] = mapped
+        read = sum(e.file_size for n, e in zip(names, entries, strict=True) if n not in values)
+        check_memory(read, f"the arrays of {path}", _UNMAPPED)
         with np.load(path, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in names}
+            values |= {name: arrays[name] for name in names if name not in values}
     except UserError:
         raise
     # NumPy, zipfile and zlib raise a dozen kinds for a file that is cut short or made to harm.
@@ -75,6 +89,27 @@ def _read(path: Path, *several: Sequence[str]) -> dict[str, Any]:
     if "flip" in values:
         values["flip"] = _flip(values["flip"], path)
     return values
+
+
+def _mapped(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.memmap | None:
+    """A large array uint8 where it lies in the file, its checksum verified; None for any other."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < _WORTH_MAPPING:
+        return None
+    with archive.open(entry) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            return None
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        start = stream.tell()
+        if dtype != np.uint8 or fortran or start + math.prod(shape) != entry.file_size:
+            return None
+        while stream.read(2**22):  # at the end the checksum is compared
+            pass
+    with open(path, "rb") as file:
+        # Before the content stand 30 bytes, the last four of which are the lengths of two texts.
+        file.seek(entry.header_offset + 26)
+        start += entry.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+    # What is written into it goes into memory, never into the file.
+    return np.memmap(path, np.uint8, "c", start, shape)
 
 
 def _check_names(names: list[str], path: Path, several: Sequence[Sequence[str]]) -> None:

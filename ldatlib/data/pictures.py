@@ -8,27 +8,33 @@ when every one of them is; a single colour picture makes them all colour. Which 
 """
 
 import hashlib
+import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
+from ldatlib.data.cache import PixelCache
+from ldatlib.data.listing import say
+from ldatlib.data.memory import check_memory
 from ldatlib.data.modes import FORMATS, Refused, flatten, is_grey
 from ldatlib.data.names import shown
-from ldatlib.errors import UserError
-from ldatlib.files import load_tensors, save_tensors
+from ldatlib.data.pixels import Pixels
+from ldatlib.errors import Unwritable, UserError
 
 # Raised when the same files give other pixels: nothing that was cached before is then found.
 RULES_VERSION = 2
 # Decoding this many pictures takes longer than reading a cache of their pixels.
 _WORTH_CACHING = 2000
+# So many bytes of pixels are worth not to be in the memory of each process.
+_WORTH_MAPPING = 2**26
 # A long strip may be small itself and huge when its shorter side is scaled.
 _MOST_PIXELS = 2**26
 
@@ -49,69 +55,114 @@ class _Picture(NamedTuple):
         return cls(path, found.st_size, found.st_mtime_ns)
 
 
+class _Pictures:
+    """The files of a split as they were when the reading began; two numbers for each."""
+
+    def __init__(self, files: Collection[Path]):
+        self.files = files
+        self._looks = np.empty((len(files), 2), dtype=np.int64)
+        for row, path in enumerate(files):
+            self._looks[row] = _Picture.of(path)[1:]
+
+    def __len__(self) -> int:
+        return len(self._looks)
+
+    def __iter__(self) -> Iterator[_Picture]:
+        for path, (size, changed) in zip(self.files, self._looks, strict=True):
+            yield _Picture(path, int(size), int(changed))
+
+
 def read_pictures(
-    paths: dict[str, list[Path]], root: Path, image_size: int | None, cache: str | Path | None
-) -> dict[str, Tensor]:
-    """Decoded pictures of each split [N, C, H, W], kept in ``cache`` where they are many."""
-    splits = {split: [_Picture.of(path) for path in files] for split, files in paths.items()}
-    if cache is None or sum(map(len, splits.values())) < _WORTH_CACHING:
-        return _decode(splits, image_size)
-    # A changed, added or removed picture changes the name of the cache.
-    digest = hashlib.sha256(f"{RULES_VERSION} {image_size} ".encode() + os.fsencode(root.resolve()))
-    for path, size, changed in (picture for split in splits.values() for picture in split):
-        digest.update(os.fsencode(path.relative_to(root)) + f" {size} {changed}".encode())
-    stored = Path(cache) / f"pictures-{digest.hexdigest()[:16]}.safetensors"
-    sizes = {name: len(pictures) for name, pictures in splits.items()}
-    if stored.is_file():
-        try:
-            pixels = load_tensors(stored)[0]
-            if {name: len(kept) for name, kept in pixels.items()} == sizes:
-                return pixels
-        except UserError:
-            pass  # decoded again and replaced below
-    decoded = _decode(splits, image_size)
-    try:
-        save_tensors(stored, decoded, {"kind": "pixels"})
-    except UserError:
-        pass  # no room for a cache is no reason to stop
-    return decoded
+    files: Mapping[str, Collection[Path]],
+    root: Path,
+    image_size: int | None,
+    cache: str | Path | None,
+) -> dict[str, Pixels]:
+    """Decoded pictures of each split [N, C, H, W].
 
-
-def _decode(splits: dict[str, list[_Picture]], image_size: int | None) -> dict[str, Tensor]:
+    Where they are many they are kept in ``cache`` and mapped from there; where that cannot be
+    written they are in memory, which is said. Raises ``UserError`` for a picture that cannot be
+    used, and before decoding where memory is needed that is not there.
+    """
+    splits = {split: _Pictures(paths) for split, paths in files.items()}
+    counts = {split: len(of) for split, of in splits.items()}
+    kept = PixelCache(_cached(Path(cache), splits, root, image_size), counts) if cache else None
+    found = kept.opened() if kept else None
+    if found is not None:
+        return dict(found)
     with warnings.catch_warnings():
         # Pillow itself refuses twice as many.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        every = [picture for pictures in splits.values() for picture in pictures]
-        grey, size = _inspect(every, image_size)
-        return {split: _read(pictures, grey, size) for split, pictures in splits.items()}
+        grey, side = _inspect(chain.from_iterable(splits.values()), image_size)
+        shape = (1 if grey else 3, side, side)
+        count = sum(counts.values())
+        size, reason = count * math.prod(shape), "there is no folder to keep them in"
+        if kept and (count >= _WORTH_CACHING or size >= _WORTH_MAPPING):
+            try:
+                return dict(kept.filled(shape, lambda: _rows(splits, grey, side)))
+            except Unwritable as error:
+                # No room for a cache is no reason to stop.
+                reason = str(error)
+                say(f"the pixels of {shown(root)} are kept in memory alone: {reason}")
+        check_memory(size, f"the pixels of {shown(root)}", reason)
+        return _in_memory(splits, shape, grey)
 
 
-def _inspect(pictures: list[_Picture], image_size: int | None) -> tuple[bool, int]:
+def _cached(
+    cache: Path, splits: Mapping[str, _Pictures], root: Path, image_size: int | None
+) -> Path:
+    """The file of these pixels: a changed, added or removed picture changes its name."""
+    digest = hashlib.sha256(f"{RULES_VERSION} {image_size} ".encode() + os.fsencode(root.resolve()))
+    inside = os.path.join(root, "")
+    for path, size, changed in chain.from_iterable(splits.values()):
+        # ``relative_to`` takes as long as decoding a small picture.
+        name = str(path).removeprefix(inside)
+        digest.update(os.fsencode(name) + f" {size} {changed}".encode())
+    return cache / f"pictures-{digest.hexdigest()[:16]}.safetensors"
+
+
+def _in_memory(
+    splits: Mapping[str, _Pictures], shape: tuple[int, int, int], grey: bool
+) -> dict[str, Pixels]:
+    pixels = {name: np.empty((len(of), *shape), np.uint8) for name, of in splits.items()}
+    free = {name: iter(of) for name, of in pixels.items()}
+    for name, row in _rows(splits, grey, shape[-1]):
+        next(free[name])[:] = row
+    return {name: torch.from_numpy(of) for name, of in pixels.items()}
+
+
+def _inspect(pictures: Iterable[_Picture], image_size: int | None) -> tuple[bool, int]:
     """Whether all pictures are grey, and the side of the squares to make of them."""
-    grey, sizes = True, set()
+    grey, first, alike = True, None, True
     for picture in pictures:
         with _opened(picture.path) as image:  # of most, the header alone is read
             grey = grey and is_grey(image)
-            sizes.add(image.size)
+            first = first or image.size
+            alike = alike and image.size == first
     if image_size is not None:
         return grey, image_size
-    width, height = next(iter(sizes))
     # A picture that lies on its side is no square either way, so its orientation does not matter.
-    return grey, width if len(sizes) == 1 and width == height else 32
+    return grey, first[0] if first and alike and first[0] == first[1] else 32
 
 
-def _read(pictures: list[_Picture], grey: bool, size: int) -> Tensor:
-    pixels = np.empty((len(pictures), 1 if grey else 3, size, size), dtype=np.uint8)
-    for row, picture in zip(pixels, pictures, strict=True):
-        with _opened(picture.path) as image:
-            flat = flatten(image)
-            if flat.mode != ("L" if grey else "RGB"):
-                flat = flat.convert("L" if grey else "RGB")
-            square = np.asarray(_square(flat, size))
-        row[:] = square if grey else square.transpose(2, 0, 1)
-        if _Picture.of(picture.path) != picture:
-            raise UserError(f"{shown(picture.path)} changed while it was read; start again")
-    return torch.from_numpy(pixels)
+def _rows(
+    splits: Mapping[str, _Pictures], grey: bool, size: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each split's pictures [C, ``size``, ``size``], decoded one by one; the splits sorted."""
+    for split in sorted(splits):
+        for picture in splits[split]:
+            yield split, _read(picture, grey, size)
+
+
+def _read(picture: _Picture, grey: bool, size: int) -> np.ndarray:
+    with _opened(picture.path) as image:
+        flat = flatten(image)
+        if flat.mode != ("L" if grey else "RGB"):
+            flat = flat.convert("L" if grey else "RGB")
+        square = np.asarray(_square(flat, size))
+    if _Picture.of(picture.path) != picture:
+        raise UserError(f"{shown(picture.path)} changed while it was read; start again")
+    return square[None] if grey else square.transpose(2, 0, 1)
 
 
 @contextmanager

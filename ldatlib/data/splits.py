@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldatlib.data.pixels import Mapped, Pixels, pieces, select
 from ldatlib.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -15,7 +16,7 @@ SPLITS = ("train", "val", "test")
 SPLIT_SEED = 2024
 
 # Images [N, channels, H, W] uint8, and their labels [N] int64.
-Labelled = tuple[Tensor, Tensor]
+Labelled = tuple[Pixels, Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Sizes:
 
 def divide(
     train: Labelled, test: Labelled, sizes: Sizes, class_names: Sequence[str]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> tuple[dict[str, Pixels], dict[str, Tensor]]:
     """Images and labels of every split, shuffled, so that fewer of them are a random sample.
 
     Raises ``UserError`` for a size out of range, or a class
@@ -53,11 +54,10 @@ def divide(
     parts = {"train": (~val, train), "val": (val, train), "test": (None, test)}
     images, labels = {}, {}
     for split, (mask, (pictures, classes)) in parts.items():
-        if mask is not None:
-            pictures, classes = pictures[mask], classes[mask]
+        rows = torch.arange(len(classes)) if mask is None else torch.nonzero(mask).squeeze(1)
         # Taking a share of every class leaves what remains ordered by class at its ends.
-        order = shuffled(len(classes))[: kept.get(split)]
-        images[split], labels[split] = pictures[order], classes[order]
+        rows = rows[shuffled(len(rows))[: kept.get(split)]]
+        images[split], labels[split] = select(pictures, rows), classes[rows]
     return images, labels
 
 
@@ -90,12 +90,37 @@ def stratified(labels: Tensor, size: int, what: str, class_names: Sequence[str])
 
 
 def fingerprint(
-    class_names: Sequence[str], images: dict[str, Tensor], labels: dict[str, Tensor]
+    class_names: Sequence[str], images: dict[str, Pixels], labels: dict[str, Tensor]
 ) -> str:
-    """SHA-256 over class names, shapes, pixels and labels of every split, as hex."""
+    """SHA-256 over class names, shapes, pixels and labels of every split, as hex.
+
+    Of pixels in a sealed file it is remembered there, by which rows of it are in which split.
+    """
+    sources = [pixels for pixels in images.values() if isinstance(pixels, Mapped)]
+    seal = sources[0].seal if len(sources) == len(SPLITS) else None
+    if seal is None or any(pixels.seal is not seal for pixels in sources):
+        return _hashed(class_names, images, labels)
+    key = _hashed(class_names, images, labels, by_place=True)
+    known = seal.recall(key)
+    if known is None:
+        known = _hashed(class_names, images, labels)
+        seal.remember(key, known)
+    return known
+
+
+def _hashed(
+    class_names: Sequence[str],
+    images: dict[str, Pixels],
+    labels: dict[str, Tensor],
+    by_place: bool = False,
+) -> str:
+    """The fingerprint; ``by_place`` with the images' places in their file for their pixels."""
     digest = hashlib.sha256(repr(tuple(class_names)).encode())
     for split in SPLITS:
-        digest.update(f"{split} {tuple(images[split].shape)}".encode())
-        digest.update(images[split].cpu().contiguous().numpy().tobytes())
-        digest.update(labels[split].cpu().contiguous().numpy().tobytes())
+        pixels = images[split]
+        digest.update(f"{split} {tuple(pixels.shape)}".encode())
+        places = isinstance(pixels, Mapped) and by_place
+        for piece in [pixels.rows] if places else pieces(pixels):
+            digest.update(piece.cpu().contiguous().numpy().data)
+        digest.update(labels[split].cpu().contiguous().numpy().data)
     return digest.hexdigest()

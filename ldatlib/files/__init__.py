@@ -5,19 +5,23 @@ large file may be cut into shards, ``NAME-00001-of-00002.safetensors``; whoever 
 ``NAME.safetensors`` gets them joined.
 """
 
+import glob
 import hashlib
 import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from ldatlib.errors import UserError, one_line
+from ldatlib.errors import Unwritable, UserError, one_line
 from ldatlib.files.locks import check_held
 
 # The whole library, not this room of it.
@@ -25,7 +29,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 FORMAT = "ldatlib-checkpoint-2"
 _OURS = secrets.token_hex(2)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.safetensors$")
-_CHECKSUM = "sha256"
+CHECKSUM = "sha256"
 # Beyond what any file of ours has; of a header what the format allows.
 _MOST_TEXT, _MOST_HEADER, _MOST_TENSORS = 2**26, 100_000_000, 50_000
 
@@ -69,15 +73,23 @@ def path_of(text: str | Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write through a neighbouring file and a rename: readers see the old file or the new one.
+    """Write a file whole or not at all; errors are those of ``replacing``."""
+    with replacing(path) as stream:
+        stream.write(content)
 
-    Raises ``Busy`` where a lock of this process was taken over, ``UserError`` where it cannot.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which becomes ``path`` at the end: readers see the old one or the new.
+
+    Raises ``Busy`` where a lock of this process was taken over, ``Unwritable`` where it cannot be
+    written. Whatever is raised inside, nothing is left.
     """
     temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         check_held()
@@ -94,16 +106,21 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}{_OURS}.tmp")
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {path}: {error.strerror}; make room or choose another folder")
+def left_behind(path: Path) -> list[Path]:
+    """What processes that were killed while they wrote ``path`` have left; some may be at work."""
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
+
+
+def _unwritable(path: Path, error: OSError) -> Unwritable:
+    return Unwritable(f"cannot write {path}: {error.strerror}; make room or choose another folder")
 
 
 def write_json(path: Path, content: dict) -> None:
     """Atomic JSON, numbers as numbers, with a checksum; NaN and infinity are refused."""
-    content = {key: value for key, value in content.items() if key != _CHECKSUM}
+    content = {key: value for key, value in content.items() if key != CHECKSUM}
     # Through JSON once: what is read back has strings for keys and lists for tuples.
     content = json.loads(json.dumps(content, allow_nan=False))
-    text = json.dumps({**content, _CHECKSUM: _json_checksum(content)}, indent=1)
+    text = json.dumps({**content, CHECKSUM: _json_checksum(content)}, indent=1)
     write_bytes(path, (text + "\n").encode())
 
 
@@ -111,7 +128,7 @@ def read_json(path: Path) -> dict:
     """A record, whole and as it was written; ``UserError`` names one that is not."""
     try:
         content = json.loads(read_small_text(path))
-        checksum = content.pop(_CHECKSUM, None) if isinstance(content, dict) else None
+        checksum = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
         found = checksum and _json_checksum(content)
     # Lists in lists in lists are a RecursionError.
     except (OSError, ValueError, RecursionError) as error:
@@ -182,7 +199,7 @@ def save_tensors(
         metadata = {
             "format": FORMAT,
             "header": text,
-            _CHECKSUM: _tensor_checksum(part, text),
+            CHECKSUM: _tensor_checksum(part, text),
             "whole": whole,
         }
         target = path if len(shards) == 1 else _shard_path(path, number, len(shards))
@@ -244,15 +261,19 @@ def _tensor_checksum(tensors: dict[str, Tensor], header: str) -> str:
     return digest.hexdigest()
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
+def load_tensors(path: Path, verify: bool = True) -> tuple[dict[str, Tensor], dict]:
     """Tensors and header of a file of ours, or of its shards.
+
+    The tensors are mapped from the file: a page is read when it is looked at and shared with other
+    processes; what is written into one goes into memory, never into the file. ``verify=False``
+    leaves the checksum of a file alone, which reads all of it.
 
     Raises ``UserError`` where the file or one of its shards is missing, cut short, altered, not
     safetensors, or not ours.
     """
     path = Path(path)
     if path.is_file():
-        tensors, metadata = _read(path)
+        tensors, metadata = _read(path, verify)
         return tensors, _header(path, metadata)
     found = _shards_of(path)
     if not found:
@@ -272,21 +293,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, _header(path, metadata)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+def _read(path: Path, verify: bool = True) -> tuple[dict[str, Tensor], dict]:
     try:
         _check_size(path)
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             ours = metadata.get("format") == FORMAT and "header" in metadata
             tensors = {name: stream.get_tensor(name) for name in stream.keys()} if ours else {}
-            checksum = ours and _tensor_checksum(tensors, metadata["header"])
+            checksum = ours and verify and _tensor_checksum(tensors, metadata["header"])
     except Exception as error:  # of many kinds, for bytes that somebody made to harm
         raise UserError(
             f"{path} is not a whole safetensors file ({one_line(error)}); delete it and train again"
         ) from error
     if not ours:
         raise UserError(f"{path} was not written by this ldatlib: its header lacks {FORMAT!r}")
-    if checksum != metadata.get(_CHECKSUM):
+    if verify and checksum != metadata.get(CHECKSUM):
         raise UserError(f"{path} was altered: its checksum differs; delete it and train again")
     return tensors, metadata
 

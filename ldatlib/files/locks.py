@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ldatlib.errors import Busy, UserError
+from ldatlib.errors import Busy, Unwritable
 
 # Seconds between signs of life, and of silence after which a lock is taken over.
 HEARTBEAT, SILENCE = 10.0, 60.0
@@ -57,14 +57,15 @@ class Holder:
 def alone(path: Path, what: str) -> Iterator[None]:
     """Only one process at a time, of all machines that see the folder, works on ``path``.
 
-    Raises ``Busy`` where another one does: ``what`` is the word for it, such as "training".
+    Raises ``Busy`` where another one does: ``what`` is the word for it, such as "training";
+    ``Unwritable`` where no lock can be.
     """
     lock = _Lock(lock_of(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         taken = lock.take()
     except OSError as error:
-        raise UserError(
+        raise Unwritable(
             f"cannot write to {path.parent}: {error.strerror}; choose another folder"
         ) from error
     if not taken:

@@ -6,7 +6,7 @@ A run lives in one folder, and this module names what lies there:
     records/*.json, *.jsonl     one record a training and evaluation, one log a training
     adversarial/*.safetensors   images that the attacks found, for pictures and re-scoring
     partial/*.safetensors       attacks of evaluations that were interrupted
-    cache/*.safetensors         pixels of a large folder of pictures
+    cache/*.safetensors, *.json pixels of a large folder of pictures, and what is known of them
     plugins/*.py                the plug-ins that it was computed with
     figures/  tables/  notebooks/  report.html
 

@@ -145,7 +145,7 @@ class _Training:
         self.config = learner.config
         self.progress = Progress(learner.generator.get_state())
         self.started = self.saved = time.perf_counter()
-        self.val_x, self.val_y = dataset.split("val", self.config.val_limit)
+        self.val_labels = dataset.labels["val"][: self.config.val_limit]
 
     def one_epoch(self) -> dict[str, Any]:
         """What is left of the epoch under way, with its files; its line of the log."""
@@ -222,7 +222,8 @@ class _Training:
         if isinstance(head, GaussianMixtureHead):
             line["smallest_centroid_distance"] = float(head.smallest_centroid_distance())
         if epoch % config.val_every == 0 or epoch == config.epochs:
-            line |= validate(self.learner.evaluated, self.val_x, self.val_y, config)
+            pixels = self.dataset.images["val"]
+            line |= validate(self.learner.evaluated, pixels, self.val_labels, config)
         return line
 
     def _check_finite(self, line: dict[str, Any]) -> None:

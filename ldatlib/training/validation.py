@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldatlib.attacks import pgd
+from ldatlib.data import to_float
+from ldatlib.data.pixels import Pixels
 from ldatlib.execution import full_precision
 from ldatlib.gmm import GaussianMixtureHead
 from ldatlib.models import Classifier
@@ -12,26 +14,29 @@ from ldatlib.training.config import TrainConfig
 from ldatlib.training.randomness import GlobalRandom
 
 
-def validate(model: Classifier, x: Tensor, y: Tensor, config: TrainConfig) -> dict[str, float]:
-    """Loss, accuracies and feature statistics of images ``x`` [N, C, H, W] with labels ``y`` [N].
+def validate(model: Classifier, pixels: Pixels, y: Tensor, config: TrainConfig) -> dict[str, float]:
+    """Loss, accuracies and feature statistics of images ``pixels`` [N, C, H, W] uint8 with labels
+    ``y`` [N].
 
     In eval mode, which the model is left in, and in float32 whatever it trains with. Robust is an
     image that is right before and after the attack: PGD with the ``val_*`` of the configuration.
     """
     # What a network draws by itself must not depend on how often it is validated.
-    random = GlobalRandom(x.device, config.seed)
+    random = GlobalRandom(y.device, config.seed)
     with random.inside(), full_precision(model):
-        return _validate_in_float32(model.eval(), x, y, config)
+        return _validate_in_float32(model.eval(), pixels, y, config)
 
 
 def _validate_in_float32(
-    model: Classifier, x: Tensor, y: Tensor, config: TrainConfig
+    model: Classifier, pixels: Pixels, y: Tensor, config: TrainConfig
 ) -> dict[str, float]:
     clean, robust, loss, features = 0, 0, 0.0, []
     # Its own generator: how often a training validates must not change the training.
-    generator = torch.Generator(x.device).manual_seed(config.seed)
-    for images, labels in zip(x.split(config.batch_size), y.split(config.batch_size), strict=True):
-        images = images.contiguous(memory_format=torch.channels_last)
+    generator = torch.Generator(y.device).manual_seed(config.seed)
+    for start in range(0, len(y), config.batch_size):
+        rows = slice(start, min(start + config.batch_size, len(y)))
+        labels = y[rows]
+        images = to_float(pixels[rows]).contiguous(memory_format=torch.channels_last)
         x_adv = pgd(
             model,
             images,

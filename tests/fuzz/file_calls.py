@@ -195,7 +195,7 @@ def read_pixels(folder: Path):
         data = load_dataset("folder", root=folder / "pictures", val_size=2, cache=folder / "cache")
     finally:
         pictures._WORTH_CACHING = before
-    return {split: images.tolist() for split, images in data.images.items()}
+    return {split: images[:].tolist() for split, images in data.images.items()}
 
 
 def make_npz(folder: Path):
