@@ -26,11 +26,11 @@ RECORD = PROJECT / "data" / "results" / "broken.json"
 NAMES = (
     *("adversarial_training", "blurred_input", "label_smoothing", "softmax_temperature"),
     *("jpeg_compression", "discretised_input", "majority_vote", "nearest_neighbours"),
-    *("random_neurons", "stable_prediction", "fingerprints"),
+    *("random_neurons", "fingerprints"),
 )
 NORM, EPS, IMAGES, EFFORT, EOT, ACCEPT = "linf", 0.15, 200, "standard", 10, 0.95
 # Those of which a look takes many passes.
-QUICK = ("random_neurons", "stable_prediction")
+QUICK = ("random_neurons",)
 # A randomised model is judged by the mean over so many passes, other than those it is attacked by.
 JUDGES = 50
 
