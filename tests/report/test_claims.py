@@ -437,13 +437,10 @@ def test_a_missing_record_is_said_and_a_defect_is_not_swallowed(run, monkeypatch
 def test_published_claims_have_a_verdict_of_this_scale(run):
     found = claims.claims(run)
     assert len(found) == len(claims.CLAIMS) == 23
-    # LDAT as written is at chance at this scale: that is all that can be said of it.
-    lost = found["the paper says"].str.contains("growing lambda")
-    assert (found.verdict[~lost] == table.COLLAPSED).all()
-    assert found.verdict[lost].item() == "does not hold for this network at this scale"
-    varied = claims.claims(run, run.profile.base)
-    assert varied.verdict.str.contains("at this scale").all()
-    # The attack that knows the threshold is of an earlier version there.
-    missing = varied[varied["seen here"].str.contains("needs records")]
-    assert missing["the paper says"].str.contains("against an attack that knows it").all()
-    assert {"yes", "no", "cannot tell"} < set(varied["same here?"])
+    for name in ("ldat", run.profile.base):
+        judged = claims.claims(run, name)
+        assert judged.verdict.str.contains("at this scale").all()
+        assert {"yes", "no", "cannot tell"} <= set(judged["same here?"])
+    # Only what varies the training is not all measured there yet.
+    missing = found[found["seen here"].str.contains("needs records")]
+    assert missing["the paper says"].str.contains("beta|Algorithm 1").all()

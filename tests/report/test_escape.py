@@ -70,7 +70,7 @@ def curves(defences):
     return pd.DataFrame(rows)
 
 
-def pictures(run, hostile, earlier):
+def pictures(run, hostile, alike):
     """Every figure function, by name, with hostile titles and names of classes."""
     first = [t for t in run.select_seed(run.trainings()) if t.name in NETWORKS]
     kinds = ("whitebox", "detection", "autoattack", "sweep_eps", "sweep_steps", "features")
@@ -78,18 +78,18 @@ def pictures(run, hostile, earlier):
         kind: run.records(kind, [t for t in first if kind != "features" or t.name != "standard"])
         for kind in kinds
     }
-    found |= {kind: earlier(kind, first) for kind in ("masking", "adaptive")}
+    found |= {kind: run.records(kind, first) for kind in ("masking", "adaptive")}
     by_defence = {kind: {r.defence: r for r in records} for kind, records in found.items()}
     table = tables.scrutiny(found["whitebox"], found["autoattack"], {})
     replaced = run.attack_trainings()
-    basic = dict(zip(replaced, run.records("basic", list(replaced.values())), strict=True))
+    basic = dict(zip(replaced, alike("basic", list(replaced.values())), strict=True))
     logs = {t.name: run.log(t) for t in first}
     titles = list(hostile.values())
     matrix = pd.DataFrame(np.eye(4) * 50, index=titles, columns=titles)
     switched = run.switch_trainings()
     study = tables.likelihood_study(
         list(switched),
-        *(run.records(kind, list(switched.values())) for kind in ("train", "validation", "basic")),
+        *(alike(kind, list(switched.values())) for kind in ("train", "validation", "basic")),
     )
     walks = {title: np.array([[1.0, 1.0], [0.5, 0.2]]) for title in ("PGD", "Algorithm 1")}
     return {
@@ -129,8 +129,8 @@ IMPERSONAL = {"likelihood_over_epochs", "replaced_attack", "toy_trajectories"}
 
 
 @pytest.mark.slow
-def test_every_figure_shows_hostile_names_as_they_are(run, hostile, earlier):
-    made = pictures(run, hostile, earlier)
+def test_every_figure_shows_hostile_names_as_they_are(run, hostile, alike):
+    made = pictures(run, hostile, alike)
     assert set(made) == set(figures.__all__) - HELPERS
     expected = {escape.in_figure(t).replace(r"\$", "$") for t in hostile.values()}
     shown = {name: drawn(figure) for name, figure in made.items()}
@@ -231,7 +231,8 @@ def test_the_page_has_the_elements_of_plain_names():
             yield components.section("s", name, components.heading(name)), [name]
             yield components.document(name, components.lead(name), alive=True), [name]
 
-    plain = [f"name{k}" for k in range(len(NAMES))]
+    # As long as those: long cells wrap.
+    plain = [f"name{k}".ljust(len(name), "x") for k, name in enumerate(NAMES)]
     for (hostile, names), (harmless, _) in zip(pieces(NAMES), pieces(plain), strict=True):
         ours, theirs = Structure(hostile), Structure(harmless)
         assert ours.elements == theirs.elements

@@ -97,7 +97,7 @@ def standing(contest: Contest, own: str) -> str:
     most = "the most of the defences" if contest.name == "natural" else "the most"
     begun = f"{contest.under[:1].upper()}{contest.under[1:]} {_of(best, contest)}"
     if own not in contest.right:
-        return f"{begun}, {most}, of {len(contest.right)} networks."
+        return f"{begun}, the most of {len(contest.right)} networks."
     if own == best:
         even = [glossary.defence(name) for name in contest.right if name in level]
         told = f"not told apart from {listed(even)}" if even else "ahead of everybody"
