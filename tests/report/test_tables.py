@@ -124,8 +124,8 @@ def test_every_figure_is_drawn(run, first, found, others, alike):
     panels = {
         figures.scrutiny(table): 2,
         figures.adaptive(adaptive): 12,
-        # A row a norm.
-        figures.rejection(tables.rejection_rows(found["adaptive"], found["detection"])): 4,
+        # A row a norm: with rejection, and none refused within three shares of the budget.
+        figures.rejection(tables.rejection_rows(found["adaptive"], found["detection"])): 8,
         figures.surfaces(found["masking"], "l2"): 4 * -(-len(first) // 4),
         figures.accuracy_by_eps(swept["sweep_eps"]): 2,
         figures.accuracy_by_steps(swept["sweep_steps"]): 2,
