@@ -4,40 +4,16 @@ Of README.md and docs/demo.md; ``tools/published_tables.py`` puts it there, and 
 sentence is made from numbers, so that another run of the demo gives other sentences.
 """
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from markers import markdown
+from markers import bullets, markdown, paragraph, percent, title
 
 PROJECT = Path(__file__).resolve().parent.parent
 OUTSIDER = PROJECT / "data" / "results" / "outsider.json"
-# Lines of a page.
-WIDTH = 100
 # Points from which one number of Table 1 is said to mislead.
 FAR = 5.0
-
-
-def bullets(said: Iterable[str]) -> str:
-    """Sentences as a Markdown list."""
-    return "\n".join(
-        textwrap.fill(one, WIDTH, initial_indent="- ", subsequent_indent="  ") for one in said
-    )
-
-
-def paragraph(*said: str) -> str:
-    return textwrap.fill(" ".join(said), WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def percent(value: float) -> str:
-    return f"{value:.1f}%"
-
-
-def title(name: str) -> str:
-    from ldatlib.report import glossary
-
-    return glossary.defence(name)
 
 
 def contests(found: Sequence[dict]) -> dict[str, Any]:

@@ -1,9 +1,13 @@
-"""What stands in a page between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->``."""
+"""Words of pages, and what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``."""
 
 import re
+import textwrap
+from collections.abc import Iterable
 
 # Markers that another tool fills: tools/storm.py.
 ELSEWHERE = ("storm",)
+# Lines of a page.
+WIDTH = 100
 
 
 def markdown(frame, left: int = 1) -> str:
@@ -25,3 +29,27 @@ def fill(text: str, rendered: dict[str, str]) -> str:
 
     pattern = r"<!-- begin (?P<name>[\w-]+) -->\n.*?<!-- end (?P=name) -->"
     return re.sub(pattern, replaced, text, flags=re.DOTALL)
+
+
+def bullets(said: Iterable[str]) -> str:
+    """Sentences as a Markdown list."""
+    return "\n".join(
+        textwrap.fill(
+            one, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False
+        )
+        for one in said
+    )
+
+
+def paragraph(*said: str) -> str:
+    return textwrap.fill(" ".join(said), WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def percent(value: float) -> str:
+    return f"{value:.1f}%"
+
+
+def title(name: str) -> str:
+    from ldatlib.report import glossary
+
+    return glossary.defence(name)

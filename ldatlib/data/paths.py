@@ -10,7 +10,23 @@ from typing import overload
 import numpy as np
 
 
-class Files(Sequence[Path]):
+class _Paths(Sequence[Path]):
+    """Paths that are made when they are asked for."""
+
+    def _at(self, row: int) -> Path:
+        """The path of a place from 0 on."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        rows = range(len(self))[index]
+        return self._at(rows) if isinstance(rows, int) else [self._at(row) for row in rows]
+
+
+class Files(_Paths):
     """Files of one folder: the bytes of a name and eight more for each of them.
 
     A ``Path`` takes some hundred bytes; these are made when they are asked for.
@@ -25,19 +41,12 @@ class Files(Sequence[Path]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | list[Path]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = range(len(self))[index]
+    def _at(self, row: int) -> Path:
         start = int(self._ends[row - 1]) if row else 0
         return self.folder / os.fsdecode(self._names[start : int(self._ends[row])])
 
 
-class ChainedFiles(Sequence[Path]):
+class ChainedFiles(_Paths):
     """Files of several folders, one folder after another."""
 
     def __init__(self, parts: Sequence[Files]):
@@ -50,13 +59,6 @@ class ChainedFiles(Sequence[Path]):
     def __iter__(self) -> Iterator[Path]:
         return itertools.chain.from_iterable(self._parts)
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | list[Path]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        row = range(len(self))[index]
+    def _at(self, row: int) -> Path:
         part = bisect.bisect_right(self._ends, row)
         return self._parts[part][row - (self._ends[part - 1] if part else 0)]

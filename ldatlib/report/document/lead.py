@@ -7,7 +7,7 @@ from markupsafe import Markup
 from ldatlib.report import claims, components, conclusions, glossary, paper, tables
 from ldatlib.report.claims.detector import helps_against_the_adaptive
 from ldatlib.report.claims.evidence import Evidence
-from ldatlib.report.claims.table import Judged
+from ldatlib.report.claims.table import Judged, observe
 from ldatlib.report.components import Finding
 from ldatlib.report.document.alive import pictures
 from ldatlib.report.document.scrutiny import Scrutiny
@@ -26,7 +26,7 @@ def lead(run: Run, judged: Sequence[Judged]) -> Markup:
         components.lead(what_was_run(run, len(evidence.whitebox))),
         _warning(run),
         _trust(run),
-        components.findings(findings(run, evidence, scrutiny, judged)),
+        components.findings(findings(run, evidence, scrutiny)),
         _advice(run, evidence, scrutiny),
         components.counts({o: n for o in claims.OUTCOMES if (n := _count(judged, o))}),
         pictures(run, "fig4"),
@@ -36,7 +36,7 @@ def lead(run: Run, judged: Sequence[Judged]) -> Markup:
 def in_short(run: Run) -> list[str]:
     """What the first screen says, as sentences: what was run, and what was found."""
     evidence = Evidence(run, run.profile.base)
-    found = findings(run, evidence, Scrutiny(run), claims.judged(run))
+    found = findings(run, evidence, Scrutiny(run))
     return [what_was_run(run, len(evidence.whitebox)), *(finding.text for finding in found)]
 
 
@@ -80,9 +80,7 @@ def _trust(run: Run) -> Markup | None:
     return components.warning(text, "Do not use the numbers of these records.")
 
 
-def findings(
-    run: Run, evidence: Evidence, scrutiny: Scrutiny, judged: Sequence[Judged]
-) -> list[Finding]:
+def findings(run: Run, evidence: Evidence, scrutiny: Scrutiny) -> list[Finding]:
     """Three or four sentences with their numbers, each with the place of its ground."""
     own = run.profile.base
     said = [
@@ -94,14 +92,8 @@ def findings(
     adaptive, ordinary = scrutiny.aimed()
     if adaptive:
         rows = tables.adaptive_at_frozen(adaptive, ordinary)
-        asked = [one for one in judged if one.claim.observe is helps_against_the_adaptive]
-        if own != "ldat":
-            asked = [
-                one
-                for one in claims.judged(run, own)
-                if one.claim.observe is helps_against_the_adaptive
-            ]
-        text = conclusions.rejecting(rows, own, asked[0].seen.holds)
+        (asked,) = [c for c in claims.CLAIMS if c.observe is helps_against_the_adaptive]
+        text = conclusions.rejecting(rows, own, observe(asked, evidence).holds)
         said += [Finding(text, "detector")] if text else []
     return said
 
