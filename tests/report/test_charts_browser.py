@@ -6,7 +6,6 @@ Skipped with its reason where chromium or Playwright is missing, unless LDAT_REQ
 import re
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from charted import read_all
@@ -94,7 +93,6 @@ def test_the_slider_counts_what_python_counts_without_a_network(opened):
 
 
 def test_every_chart_draws_without_a_network(opened):
-    weight, start = np.array([1.2, 0.9]), np.array([1.8, 1.4])
     features = published("features")
     names = [f"</script>{k}" for k in range(10)]
     images = torch.rand(20, 3, 8, 8)
@@ -105,9 +103,7 @@ def test_every_chart_draws_without_a_network(opened):
     saved = {"x": images[:3], "y": torch.arange(3), "linf_pgd": images[3:6], "l2_cw": images[6:9]}
     made = {
         "explorer": charts.explorer(published("detection")),
-        "figure_3": charts.toy_trajectories(
-            weight, -1.2, start, charts.walks(weight, -1.2, start, (0.1, 0.2), 12)
-        ),
+        "figure_3": charts.figure_3((0.1, 0.2), 12),
         "figure_4": charts.accuracy_by_eps(published("sweep_eps")),
         "figure_5": charts.accuracy_by_steps(published("sweep_steps")),
         "figure_7": charts.tsne({r.title: r for r in features.values()}, names, images),
@@ -130,10 +126,39 @@ def test_every_chart_draws_without_a_network(opened):
         "line.getAttribute('stroke-opacity'))"
     )
     assert len(set(opacities)) == 2, opacities
-    slider = page.locator("#figure_3 input[name=steps]")
-    slider.focus()
-    slider.press("ArrowRight")
-    assert re.search("11", page.locator("#figure_3 .vega-bindings").inner_text())
+    assert seen == []
+
+
+def test_the_attack_of_figure_3_is_chosen_by_keyboard(opened):
+    """PGD crosses a boundary 1.48 away in steps of 0.4 and stops at 2.2, 0.72 behind it."""
+    page, seen = opened({"figure_3": charts.figure_3((0.1, 0.2), 12)})
+    chart = page.locator("#figure_3")
+    assert "PGD" in chart.get_attribute("aria-label")
+
+    def said(words):
+        chart.locator("svg text", has_text=words).wait_for()
+
+    said("Algorithm 1 in the plane")
+    assert chart.locator("svg text", has_text="after step 10:").count() == 1
+    chart.locator("select[name=attack]").focus()
+    page.keyboard.press("ArrowDown")
+    said("PGD in the plane")
+    said("after step 10: 0.72 behind the boundary")
+    steps = chart.locator("svg [aria-roledescription=point][aria-label^='step: ']")
+    assert steps.count() == 11
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowUp")
+    assert chart.locator("select[name=gamma]").input_value() == "0.1" and steps.count() == 11
+    page.keyboard.press("Tab")
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    said("after step 2: 0.68 before the boundary")
+    chart.locator("select[name=attack]").focus()
+    page.keyboard.press("ArrowDown")
+    page.locator("#figure_3 input[name=steps]").focus()
+    page.keyboard.press("End")
+    said("after step 4: 0.12 behind the boundary")
+    assert re.search("12", chart.locator(".vega-bindings").inner_text())
     assert seen == []
 
 

@@ -12,7 +12,7 @@ from ldatlib.report.charts.gallery import gallery
 from ldatlib.report.charts.gathered import of_run
 from ldatlib.report.charts.look import Chart, caption
 from ldatlib.report.charts.page import STYLE, element, html, script
-from ldatlib.report.charts.plane import toy_trajectories, walks
+from ldatlib.report.charts.plane import figure_3, toy_trajectories
 from ldatlib.report.charts.sweeps import accuracy_by_eps, accuracy_by_steps
 
 __all__ = [
@@ -23,11 +23,11 @@ __all__ = [
     "caption",
     "element",
     "explorer",
+    "figure_3",
     "gallery",
     "html",
     "of_run",
     "script",
     "toy_trajectories",
     "tsne",
-    "walks",
 ]

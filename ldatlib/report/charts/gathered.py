@@ -2,14 +2,13 @@
 
 from typing import TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from ldatlib.report.charts.explorer import explorer
 from ldatlib.report.charts.features import tsne
 from ldatlib.report.charts.gallery import gallery
 from ldatlib.report.charts.look import Chart
-from ldatlib.report.charts.plane import toy_trajectories, walks
+from ldatlib.report.charts.plane import figure_3
 from ldatlib.report.charts.sweeps import accuracy_by_eps, accuracy_by_steps
 from ldatlib.study.kinds.white_box import WHITE_BOX
 from ldatlib.study.records import Detection, Features, Record, Sweep, Whitebox, read
@@ -17,9 +16,6 @@ from ldatlib.study.run import Run
 from ldatlib.study.trainings import Training
 
 R = TypeVar("R", bound=Record)
-
-# The linear classifier and the point of notebook 01.
-WEIGHT, BIAS, START = np.array([1.2, 0.9]), -1.2, np.array([1.8, 1.4])
 
 
 def of_run(run: Run) -> dict[str, Chart]:
@@ -34,7 +30,7 @@ def of_run(run: Run) -> dict[str, Chart]:
         jobs = run.jobs_of(kind, trainings)
         return {job.training.name: read(job.path, shape) for job in jobs if job.done}
 
-    made = {"figure_3": toy_trajectories(WEIGHT, BIAS, START, walks(WEIGHT, BIAS, START))}
+    made = {"figure_3": figure_3()}
     if swept := found("sweep_eps", Sweep):
         made["figure_4"] = accuracy_by_eps(swept)
     if swept := found("sweep_steps", Sweep):

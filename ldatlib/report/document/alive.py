@@ -48,6 +48,11 @@ def pictures(run: Run, *names: str) -> Markup:
     return components.joined(*parts)
 
 
+def _plane(run: Run) -> Chart | None:
+    """Needs no record, but stands where notebook 01 has put its picture."""
+    return charts.figure_3() if (run.root / "figures" / "fig3.png").is_file() else None
+
+
 def _eps(run: Run) -> Chart | None:
     found = by_name(run, "sweep_eps", Sweep)
     return charts.accuracy_by_eps(found) if found else None
@@ -89,6 +94,7 @@ def _tsne(run: Run) -> Chart | None:
 
 
 _CHARTS: dict[str, Callable[[Run], Chart | None]] = {
+    "fig3": _plane,
     "fig4": _eps,
     "fig5": _steps,
     "fig7": _tsne,
