@@ -154,7 +154,7 @@ def test_a_killed_worker_changes_nothing_and_folders_need_not_be_shared(
     (tmp_path / "mine.py").write_text(MINE)
     model = attribute_of(f"{tmp_path / 'mine.py'}:model")
     x, y = run.dataset.split("test")
-    examined = dict(eps={"l2": 0.5}, effort="quick", batch_size=10)
+    examined = dict(eps={"l2": 0.1}, effort="quick", batch_size=10)
     here = examine(model, x[:20], y[:20], processes=2, **examined)
     with Cluster(machines.address).attacking() as workers:
         assert workers == 2
