@@ -114,7 +114,8 @@ class Cluster:
 
     def _check_folder(self, client: Any, root: Path) -> None:
         token = secrets.token_hex(8)
-        seen = root.resolve() / f".seen-{token}"
+        # Where records will stand: who does not see that folder later has lost it (_patiently).
+        seen = root.resolve() / "records" / f".seen-{token}"
         write_bytes(seen, token.encode())
         try:
             answers = client.run(_sees, str(seen), token, on_error="return")
@@ -281,7 +282,8 @@ def run_shared(
     """A job in the shared folder; ``after`` has what it waited for."""
     with _named():
         _prepare(common)
-        return _patiently(work, *unpack(packed)), {}
+        ws, job = unpack(packed)
+        return _patiently(work, ws, job, job.path.parent), {}
 
 
 def run_apart(
@@ -332,9 +334,17 @@ def _prepare(common: dict[str, str]) -> None:
         del os.environ[name]
 
 
-def _patiently(work: Work, ws: Workspace, job: Job) -> str | None:
-    """The job, when nobody else works on it: a dead worker's lock lapses, a living one ends."""
+def _patiently(work: Work, ws: Workspace, job: Job, there: Path | None = None) -> str | None:
+    """The job, when nobody else works on it: a dead worker's lock lapses, a living one ends.
+
+    Raises ``UserError`` where the folder ``there`` is gone: made anew, it would be this machine's.
+    """
     while True:
+        if there is not None and not there.is_dir():
+            raise UserError(
+                f"the shared folder {ws.root} is gone (unmounted, or removed); bring it back, and "
+                "the same command goes on"
+            )
         try:
             return work(ws, job, 1)
         except Busy:

@@ -14,6 +14,7 @@ from test_killed import SMALL
 from tiny import PROJECT, silent
 
 from ldatlib import UserError
+from ldatlib.errors import Busy
 from ldatlib.files.locks import lock_of
 from ldatlib.study import cluster as module
 from ldatlib.study.cluster import Cluster
@@ -177,7 +178,7 @@ def test_workers_are_looked_at_first(tmp_path, monkeypatch):
     cluster = Cluster("tcp://s:1")
     said = cluster._check(Pretended(), run)
     assert "1 x cpu on 1 hosts; shared folder" in said and said.endswith("see http://dash")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == ["records"]
     for client, what in (
         (Pretended(threads=2), "tcp://w:1 has 2 threads.* --nthreads 1"),
         (Pretended(answers={"facts": ImportError("No module named 'ldatlib'")}), "cannot use ldat"),
@@ -195,6 +196,22 @@ def test_what_a_worker_sees_of_a_folder(tmp_path, monkeypatch):
     assert module._sees(str(tmp_path / "x"), "token") is None
     assert module._sees(str(tmp_path / "x"), "other") == "another file"
     assert module._sees(str(tmp_path / "y"), "token") == "No such file or directory"
+
+
+def test_a_folder_that_went_is_not_made_anew(tmp_path):
+    """An unmounted folder leaves an empty one of the worker's own machine behind."""
+    run = open_run("demo", SETTINGS, tmp_path / "run")
+    (job,) = run.jobs_of("train", [run.training("standard")])
+    there = job.path.parent
+    there.mkdir(parents=True)
+
+    def unmounted(*_):
+        there.rmdir()
+        raise Busy("the lock is gone")
+
+    with pytest.raises(UserError, match="shared folder .*run is gone .*same command goes on"):
+        module._patiently(unmounted, run, job, there)
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_folders_apart_want_a_cluster():
