@@ -77,14 +77,14 @@ def run(options: argparse.Namespace) -> int:
             print(f"{path.name[:2]}  {title(path)}")
         return 0
     chosen = select(notebooks(), options.only, options.first)
-    overrides = parse_assignments(options.assignments)
+    overrides: dict[str, object] = {**parse_assignments(options.assignments)}
     if options.seeds is not None:
         overrides["seeds"] = options.seeds
     if options.plugins:
         overrides["plugins"] = options.plugins
     if overrides.get("data_root"):
         # The notebooks run in a folder of their own.
-        overrides["data_root"] = str(path_of(overrides["data_root"]).resolve())
+        overrides["data_root"] = str(path_of(str(overrides["data_root"])).resolve())
     load_profile(options.profile, overrides)  # bad input ends here, before the slow imports
     rate = positive_number("--rate", options.rate) if options.rate is not None else None
     bandwidth = options.bandwidth and positive_number("--bandwidth", options.bandwidth)
@@ -107,9 +107,9 @@ def run(options: argparse.Namespace) -> int:
             from ldatlib.study.jobs import Plan
             from ldatlib.study.makespan import counts_of, table
 
-            jobs = (job for jobs in plan.values() for job in jobs if absent or not job.done)
+            left = (job for jobs in plan.values() for job in jobs if absent or not job.done)
             print(
-                *table(Plan(session, jobs), counts_of(options.workers), rate, bandwidth), sep="\n"
+                *table(Plan(session, left), counts_of(options.workers), rate, bandwidth), sep="\n"
             )
         return 0
     plan = {path: session.plan(path.name[:2]) for path in chosen}
@@ -207,7 +207,9 @@ def print_plan(session, plan: dict, rate: float | None, absent: bool) -> None:
         hours = f" {flops / rate / 3600:10.3f} h" if rate else ""
         return f"{flops / 1e12:13.3f} TFLOP{hours}"
 
-    seen, missing, kinds = set(), 0.0, {}
+    seen: set[Path] = set()
+    missing = 0.0
+    kinds: dict[str, tuple[int, float]] = {}
     for path, jobs in plan.items():
         print(path.name)
         for job in jobs:
@@ -372,7 +374,8 @@ class Progress:
         work = sum(job.operations for job in self.jobs)
         # A notebook's own cells: a few seconds each, about as long as this much work.
         self.share = 0.01 * work + 1e9
-        self.count, self.finished, self.running = len(plan), 0, {}
+        self.count, self.finished = len(plan), 0
+        self.running: dict[str, float] = {}
         self.bar = tqdm(
             total=work + self.share * len(plan),
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, {remaining} left",

@@ -5,6 +5,8 @@ users call it: foolbox in a process of its own, in float32, on a model whose par
 gradients; Algorithm 1 with the precision that a training here chooses.
 """
 
+from collections.abc import Callable
+
 import foolbox
 import torch
 from side_by_side import Apart, begin, measure, parser, table
@@ -47,7 +49,7 @@ def main() -> None:
         "Algorithm 1": lambda: boundary_attack(ours, last, y, num_steps=STEPS),
     }
     table(measure(like, device, options.rounds), "Algorithm 1", batch)
-    called = {
+    called: dict[str, Callable[[], object]] = {
         "foolbox DDN, as called": Apart(ddn_as_called, x.cpu(), y.cpu(), device),
         "Algorithm 1": lambda: boundary_attack(ours, last, y, num_steps=STEPS),
     }

@@ -6,6 +6,8 @@ adversarial training are: float32, contiguous, gradients of the parameters compu
 and thrown away; it runs in a process of its own.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from side_by_side import Apart, begin, measure, parser, table
@@ -58,7 +60,7 @@ def plain_step(model, sgd, x, y) -> None:
     length = delta.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
     x_adv = (x + delta * (1.5 / length).clamp_max(1)).clamp(0, 1)
     model.train()
-    loss = 0.0
+    loss = torch.zeros((), device=x.device)
     for images in (x, x_adv):
         features = model.features(images)
         logits = model.head.margin_logits(features, y, 0.1)
@@ -87,7 +89,7 @@ def main() -> None:
     last = x.contiguous(memory_format=torch.channels_last)
     own = optimiser(ours)
     print(f"PreAct ResNet-18, batch {batch}, K = {STEPS}; here: {execution.precision}\n")
-    candidates = {
+    candidates: dict[str, Callable[[], object]] = {
         "its bare passes": lambda: bare_step(ours, last, y),
         "an LDAT step": lambda: ldat_step(ours, defence, own, last, y),
         "a plain loop": Apart(plain_loop, x.cpu(), y.cpu(), device),

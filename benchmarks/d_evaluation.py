@@ -12,6 +12,8 @@ network, counted in a run of their own, on the same processes and in the same ba
 """
 
 import importlib.util
+from collections.abc import Callable
+from typing import cast
 
 import foolbox
 import torch
@@ -132,7 +134,10 @@ def main() -> None:
 
     def elsewhere(name: str, make, *arguments):
         apart = Apart(make, path, *arguments, batch, device)
-        return lambda: keep(name, arguments[0].to(device), apart(), arguments[1].to(device))
+        return attacked(name, arguments[0].to(device), apart, arguments[1].to(device))
+
+    def attacked(name: str, images: torch.Tensor, apart: Apart, labels: torch.Tensor):
+        return lambda: keep(name, images, cast(torch.Tensor, apart()), labels)
 
     def only_the_worst_case(processes: int):
         name = f"worst case here, {processes} process" + ("es" if processes > 1 else "")
@@ -177,14 +182,14 @@ def main() -> None:
     auto(counted, 1)
     forwards, gradients = counted.forwards - counted.gradients, counted.gradients
     part = (model, a[:size], forwards // processes, gradients // processes)
-    both = {
+    both: dict[str, Callable[[], object]] = {
         name: lambda: found.update({name: auto(model, processes)}),
         "its bare passes": lambda: spread(bare_passes, [part] * processes, processes),
     }
     for there in (batch, PACKAGE_BATCH):
         title = f"pyautoattack, batches of {there}"
         apart = Apart(with_pyautoattack, path, a.cpu(), b.cpu(), eps, there, device)
-        both[title] = lambda title=title, apart=apart: keep(title, a, apart(), b)
+        both[title] = attacked(title, a, apart, b)
     print(f"AutoAttack, L-inf {eps}, {few} images; batches of {size} here\n")
     table(measure(both, device, min(options.rounds, 3)), name, few)
     print(f"{forwards:,} images forward and {gradients:,} forward and backward\n")

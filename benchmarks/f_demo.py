@@ -55,7 +55,7 @@ def run(arguments: list[str], peak: bool) -> tuple[float, float, list[str]]:
     command = [sys.executable, str(PROJECT / "runner.py"), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout))
+    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
     reader.start()
     while process.poll() is None:
         if peak:
@@ -70,7 +70,7 @@ def run(arguments: list[str], peak: bool) -> tuple[float, float, list[str]]:
 
 def by_kind(folder: Path) -> None:
     """Core-seconds of a run's records, kind by kind."""
-    kinds = defaultdict(lambda: [0, 0.0])
+    kinds: dict[str, list[float]] = defaultdict(lambda: [0, 0.0])
     for path in Path(folder, "records").glob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         kinds[record["kind"]][0] += 1

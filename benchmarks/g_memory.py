@@ -22,7 +22,7 @@ PASSES = 5
 def passes(config, side, batch, precision, kept, device):
     if kept:
         keep_pages()
-    model = build_network(config).to(device, memory_format=torch.channels_last)
+    model = build_network(config).to(device).to(memory_format=torch.channels_last)
     model.precision = precision
     x = torch.rand(batch, config.in_channels, side, side, device=device)
     x = x.contiguous(memory_format=torch.channels_last)

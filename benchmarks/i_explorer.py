@@ -8,6 +8,7 @@ import shutil
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from side_by_side import begin, parser
@@ -42,7 +43,13 @@ def record(defence: str, images: int):
         "thresholds": {"paper": 0.6, "accept_95": 0.5712, "accept_99": 0.3684},
         "sets": {name: entry() for name in SETS},
     }
-    source = {"revision": None, "python": "", "libraries": {}, "device": "cpu", "threads": 1}
+    source: dict[str, Any] = {
+        "revision": None,
+        "python": "",
+        "libraries": {},
+        "device": "cpu",
+        "threads": 1,
+    }
     fields = {"profile": "demo", "title": defence, "seed": 0, "key": "", "training_key": ""}
     fields |= {"dataset": "", "fingerprint": "", "config": {}, "settings": {}, "seconds": 0.0}
     fields |= {"numerics": {}, "made_from": {}, "provenance": source, "images": images}

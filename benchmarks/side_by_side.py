@@ -9,7 +9,7 @@ import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -100,12 +100,12 @@ def _serve(pipe, threads: int, make: Callable, arguments: tuple) -> None:
 
 
 def measure(
-    candidates: dict[str, Callable[[], object]], device: torch.device, rounds: int
+    candidates: Mapping[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, list[float]]:
     """Seconds of each candidate in each round, after one round that does not count."""
     for work in candidates.values():
         work()
-    result = {name: [] for name in candidates}
+    result: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds):
         names = list(candidates)
         shift = number % len(names)

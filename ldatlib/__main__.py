@@ -184,6 +184,7 @@ def _examined(sub: argparse.ArgumentParser) -> None:
     add("--time-limit", metavar="TIME", help="stop in good order, such as 9m; go on next time")
     add("--dry-run", action="store_true", help="say what would be computed and stop")
     add("--processes", type=int, default=1, metavar="N", help="on the CPU (default: 1)")
+    add("--cluster", metavar="ADDRESS", help="attack on a Dask scheduler's workers")
     add("--batch-size", type=int, default=128, metavar="N", help="images a batch (default: 128)")
     add("--seed", type=int, default=0, help="of the attacks (default: 0)")
     add("--data-root", metavar="DIR", help="where CIFAR's archive lies or is put")

@@ -26,12 +26,12 @@ RECORD = PROJECT / "data" / "results" / "broken.json"
 NAMES = (
     *("adversarial_training", "blurred_input", "label_smoothing", "softmax_temperature"),
     *("jpeg_compression", "discretised_input", "majority_vote", "nearest_neighbours"),
-    *("random_neurons", "fingerprints"),
+    *("random_neurons", "stable_prediction", "fingerprints"),
 )
 NORM, EPS, IMAGES, EFFORT, EOT, ACCEPT = "linf", 0.15, 200, "standard", 10, 0.95
 # Those of which a look takes many passes.
-QUICK = ("random_neurons",)
-# A randomised model is judged by the mean over so many passes, other than those it is attacked by.
+QUICK = ("random_neurons", "stable_prediction")
+# A randomised model or score is judged by the mean over so many passes or looks of its own.
 JUDGES = 50
 
 
@@ -97,7 +97,7 @@ def examine_one(name: str, folder: Path) -> dict:
 
     from ldatlib.data.images import load_images
     from ldatlib.data.load import load_dataset
-    from ldatlib.evaluation.gate.wrappers import Averaged
+    from ldatlib.evaluation.gate.wrappers import Averaged, AveragedScore
     from ldatlib.evaluation.robustness import share
     from ldatlib.report.examination import verdict
 
@@ -110,7 +110,9 @@ def examine_one(name: str, folder: Path) -> dict:
     record = found.record
     norm = record.norms[NORM]
     seconds = {"examine": round(time.perf_counter() - started, 1)}
-    judge = Averaged(model, JUDGES, seed=99) if randomised else model
+    said = {entry.name for entry in record.gate}
+    judge = Averaged(model, JUDGES, seed=99) if "randomised" in said else model
+    judged = AveragedScore(score, JUDGES, seed=99) if "score randomised" in said else score
     threshold = norm.detector.threshold if norm.detector else None
 
     def left(x_adv) -> dict:
@@ -119,8 +121,8 @@ def examine_one(name: str, folder: Path) -> dict:
             torch.manual_seed(0)
             right, wrong = judge(x).argmax(1) == y, judge(x_adv).argmax(1) != y
             if score is not None:
-                right &= score(model, x) >= threshold
-                wrong &= score(model, x_adv) >= threshold
+                right &= judged(model, x) >= threshold
+                wrong &= judged(model, x_adv) >= threshold
         return share(right & ~wrong)
 
     torch.manual_seed(0)

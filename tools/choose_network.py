@@ -70,9 +70,9 @@ def measure(network: tuple[int, int, int, int], assignments: dict, seconds: floa
 def main() -> None:
     from ldatlib.execution import default_device
     from ldatlib.files import write_json
-    from ldatlib.study.profiles import parse_assignments
     from ldatlib.study.provenance import provenance
     from ldatlib.study.schedule import default_processes
+    from ldatlib.study.settings import parse_assignments
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=240, help="of one core, a training")

@@ -6,25 +6,17 @@ and checks it.
 
 from pathlib import Path
 
+import cifar_seeds
+import cifar_study
 from markers import bullets, markdown, percent, title
 
-PROJECT = Path(__file__).resolve().parent.parent
-# The study of the likelihood term as it was on a schedule of 6 epochs: kept to be compared with.
-SIX_EPOCHS = PROJECT / "data" / "results" / "cifar10-six-epochs.json"
-WAY_BACK = PROJECT / "data" / "results" / "no-way-back.json"
-# What has several trainings: the other results of the profile are of one.
-SEEDS = {"seeds": 3, "seeded": "standard,trades,l2_at,ldat,ldat_chosen"}
-# Compared over seeds: the chosen LDAT against these, in these columns, corrected together.
-SEEDED_RIVALS, SEEDED_COLUMNS = ("standard", "trades", "l2_at", "ldat"), ("natural", "linf", "l2")
 # What the pages compare LDAT as written with, and the chosen one, in every column.
 BESIDE_WRITTEN, BESIDE_CHOSEN = ("standard",), ("l2_at", "trades", "standard")
-# What the study of the likelihood term is made from.
-STUDY = ("train", "validation", "basic")
 _SHORT = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 
 
 def table1(run, keys) -> str:
-    """Measured and printed, a row each: the columns ``keys``, and AutoAttack where it was run."""
+    """Measured and printed, a row each: the columns ``keys``, and AutoAttack in their norms."""
     import pandas as pd
 
     from ldatlib.evaluation.robustness import from_bits
@@ -42,6 +34,8 @@ def table1(run, keys) -> str:
         row |= {words.column_title(key): words.percent(value) for key, value in shares.items()}
         found = read(job.path, Autoattack).norms if job.done else {}
         for norm in run.profile.autoattack_norms:
+            if norm not in keys:
+                continue
             right = from_bits(found[norm].right) if norm in found else None
             column = f"{words.NORMS[norm]} {glossary.title('autoattack')}"
             row[column] = "" if right is None else words.percent(share(right))
@@ -103,7 +97,7 @@ def short(run) -> str:
     }
     said = [_beside(own, contests, sides) for own in rivals]
     said[-1] += f" (McNemar on the same images, {len(tests)} tests, Holm.)"
-    return bullets(said)
+    return bullets([*said, *cifar_seeds.seeds_short(run, BESIDE_CHOSEN)])
 
 
 def _beside(own: str, contests: dict, sides: dict[str, list[tuple[str, str, str]]]) -> str:
@@ -121,58 +115,6 @@ def _beside(own: str, contests: dict, sides: dict[str, list[tuple[str, str, str]
                 told.append(f"{side} {listed([f'{title(n)} ({kept[n]})' for n in names])}")
         parts.append(f"{kept[own]} {contest.under}: {', '.join(told)}")
     return f"**{title(own)}** keeps {'; '.join(parts)}."
-
-
-def seeds(run) -> str:
-    """Accuracies over seeds, and the chosen LDAT against every rival that has several, too."""
-    from ldatlib.report import comparisons, glossary, tables
-    from ldatlib.report.words import column_title
-    from ldatlib.study.run import open_run
-
-    more = open_run(run.profile.name, SEEDS, run.root)
-    jobs = more.jobs_of("whitebox", more.trainings())
-    records = more.records("whitebox", [job.training for job in jobs if job.done])
-    spread = tables.over_seeds(records)
-    if spread.empty:
-        return "One training of each so far."
-    spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
-    wide = spread.pivot(index="defence", columns="column", values="value")[list(_SHORT)]
-    wide = wide.rename(columns=column_title)
-    count = spread.groupby("defence").seeds.first()
-    wide.insert(0, "seeds", count)
-    wide = wide.rename(index=glossary.defence).reset_index()
-    several = set(count.index[count >= comparisons.METHOD_SEEDS])
-    rivals = [name for name in SEEDED_RIVALS if name in several]
-    if "ldat_chosen" not in several or not rivals:
-        return markdown(wide)
-    return f"{markdown(wide)}\n\n{_against(records, rivals)}"
-
-
-def _against(records, rivals: list[str]) -> str:
-    """The chosen LDAT less each rival, in points, with Welch's p-value corrected by Holm."""
-    import pandas as pd
-
-    from ldatlib.report import comparisons
-    from ldatlib.report.paired import holm
-    from ldatlib.report.words import column_title
-
-    def mean(name: str, key: str) -> float:
-        own = [
-            comparisons.right_images(r, key).double().mean() for r in records if r.defence == name
-        ]
-        return 100 * float(sum(own) / len(own))
-
-    pairs = [(rival, key) for rival in rivals for key in SEEDED_COLUMNS]
-    p_values = holm([comparisons.compare_methods(records, "ldat_chosen", *pair) for pair in pairs])
-    rows: dict[str, dict[str, str]] = {}
-    for (rival, key), p in zip(pairs, p_values, strict=True):
-        difference = mean("ldat_chosen", key) - mean(rival, key)
-        rows.setdefault(rival, {"less": title(rival)})[column_title(key)] = (
-            f"{difference:+.1f} (p = {p:.2g})"
-        )
-    tested = f"(Welch's t-test, {len(pairs)} tests, Holm)"
-    words = f"{title('ldat_chosen')} less each of them, in points {tested}:"
-    return f"{words}\n\n{markdown(pd.DataFrame(list(rows.values())))}"
 
 
 def cost(run) -> str:
@@ -254,131 +196,6 @@ def scrutiny(run) -> str:
     return "\n".join(parts).strip() or "Not measured yet."
 
 
-def measured(run, trainings: dict, kinds: tuple[str, ...]) -> dict:
-    """Those of the named trainings whose records of all these kinds are there."""
-    return {
-        name: training
-        for name, training in trainings.items()
-        if all(run.jobs_of(kind, [training])[0].done for kind in kinds)
-    }
-
-
-def beta(run) -> str:
-    """Table 3, measured and printed."""
-    from ldatlib.report import tables
-
-    trainings = measured(run, run.beta_trainings(), ("train", "basic"))
-    if len(trainings) < 2:
-        return "Not measured yet."
-    records = dict(zip(trainings, run.records("basic", list(trainings.values())), strict=True))
-    return markdown(tables.table3_beside_paper(records, "here").reset_index(), 2)
-
-
-def replaced(run) -> str:
-    """Figure 6 as numbers."""
-    import pandas as pd
-
-    from ldatlib.report import tables
-
-    trainings = measured(run, run.attack_trainings(), ("train", "basic"))
-    records = zip(trainings, run.records("basic", list(trainings.values())), strict=True)
-    rows = [{"trained against": name, **tables.basic_row(record)} for name, record in records]
-    return markdown(pd.DataFrame(rows))
-
-
-def study(run) -> str:
-    from ldatlib.report import tables
-
-    trainings = measured(run, run.switch_trainings(), STUDY)
-    trained = list(trainings.values())
-    found = [run.records(kind, trained) for kind in STUDY]
-    return markdown(tables.likelihood_study_for_reading(list(trainings), *found).reset_index())
-
-
-def heads(run) -> str:
-    """{linear, Gaussian mixture} x what is trained against: what does what."""
-    import pandas as pd
-
-    from ldatlib.report import tables
-
-    trainings = measured(run, run.factorial_trainings(), ("train", "basic"))
-    if len({head for head, _ in trainings}) < 2:
-        return "Not measured yet."
-    # Pairs beside each other: the head is what is compared.
-    order = sorted(trainings, key=lambda key: (list(run.attack_trainings()).index(key[1]), key[0]))
-    records = run.records("basic", [trainings[key] for key in order])
-    rows = [
-        {"trained against": attack, "head": head, **tables.basic_row(record)}
-        for (head, attack), record in zip(order, records, strict=True)
-    ]
-    return markdown(pd.DataFrame(rows), 2)
-
-
-def lengths(run) -> str:
-    """Algorithm 1's perturbations in the last epoch, around right and around wrong images."""
-    import pandas as pd
-
-    rows = []
-    for name in ("ldat", "ldat_chosen"):
-        for line in (run.log(run.training(name))[0], run.log(run.training(name))[-1]):
-            row = {"training": title(name), "epoch": str(line["epoch"])}
-            row["right before the attack"] = f"{line['attacked_right']:.0%}"
-            for side in ("right", "wrong"):
-                row[f"length around {side} ones"] = f"{line[f'attack_norm_{side}']:.2f}"
-                row[f"of them beyond the radius ({side})"] = f"{line[f'projected_{side}']:.0%}"
-            rows.append(row | {"mean length, projected": f"{line['perturbation_norm']:.2f}"})
-    return markdown(pd.DataFrame(rows), 2)
-
-
-def six_epochs() -> str:
-    """The study on a squeezed schedule, from the summary that is kept of it."""
-    import pandas as pd
-
-    from ldatlib.files import read_json
-
-    keys = {
-        "test_natural": "natural accuracy, test",
-        "test_linf_pgd": "L-inf PGD, test",
-        "test_l2_pgd": "L2 PGD, test",
-        "val_l2_pgd": "L2 PGD, validation",
-    }
-    rows = [
-        {"changed": row["training"]}
-        | {title: f"{row[key]:.1f}" for key, title in keys.items()}
-        | {"smallest centroid distance": f"{row['smallest_centroid_distance']:.2f}"}
-        for row in read_json(SIX_EPOCHS)["rows"]
-    ]
-    return markdown(pd.DataFrame(rows))
-
-
-def way_back() -> str:
-    """A collapsed network trained on without the term, beside one that never had it."""
-    import pandas as pd
-
-    from ldatlib.files import read_json
-
-    if not WAY_BACK.is_file():
-        return "Not measured yet."
-    found = read_json(WAY_BACK)
-    titles = {
-        "collapse": "lambda constant at 1",
-        "back": "from there on, lambda 0",
-        "fresh": "lambda 0 from the beginning",
-    }
-    rows = [
-        {
-            "training": titles[name],
-            "epoch": line["epoch"],
-            "natural accuracy, validation": f"{100 * line['val_clean_accuracy']:.1f}",
-            "smallest centroid distance": f"{line['smallest_centroid_distance']:.2g}",
-            "feature norm": f"{line['val_feature_norm']:.2g}",
-        }
-        for name, log in found["logs"].items()
-        for line in log
-    ]
-    return markdown(pd.DataFrame(rows))
-
-
 def draw(run, folder: Path) -> None:
     """The pages' pictures, as notebooks 03 and 05 have them."""
     from ldatlib.report import figures, tables
@@ -388,9 +205,9 @@ def draw(run, folder: Path) -> None:
     first = run.select_seed(run.trainings())
     swept = run.records("sweep_eps", first)
     by_eps = {training.name: record for training, record in zip(first, swept, strict=True)}
-    trainings = measured(run, run.likelihood_trainings(), STUDY)
+    trainings = cifar_study.measured(run, run.likelihood_trainings(), cifar_study.STUDY)
     trained = list(trainings.values())
-    found = [run.records(kind, trained) for kind in STUDY]
+    found = [run.records(kind, trained) for kind in cifar_study.STUDY]
     table = tables.likelihood_study(list(trainings), *found)
     weights = {name: final_weight(training.config) for name, training in trainings.items()}
     lambdas = {name: run.log(training) for name, training in trainings.items() if "lambda" in name}
@@ -418,7 +235,7 @@ def render(run) -> dict[str, str]:
         "cifar10-table1": table1(run, _SHORT),
         "cifar10-table1-linf": table1(run, ["natural", *linf, "linf"]),
         "cifar10-table1-l2": table1(run, ["natural", *l2, "l2"]),
-        "cifar10-seeds": seeds(run),
+        "cifar10-seeds": cifar_seeds.seeds(run),
         "cifar10-cost": cost(run),
         "cifar10-facts": facts(run),
         "cifar10-total": total(run),
@@ -426,11 +243,11 @@ def render(run) -> dict[str, str]:
         "cifar10-claims": claims(run, "ldat"),
         "cifar10-claims-chosen": claims(run, run.profile.base),
         "cifar10-scrutiny": scrutiny(run),
-        "cifar10-beta": beta(run),
-        "cifar10-fig6": replaced(run),
-        "cifar10-study": study(run),
-        "cifar10-heads": heads(run),
-        "cifar10-lengths": lengths(run),
-        "six-epochs": six_epochs(),
-        "way-back": way_back(),
+        "cifar10-beta": cifar_study.beta(run),
+        "cifar10-fig6": cifar_study.replaced(run),
+        "cifar10-study": cifar_study.study(run),
+        "cifar10-heads": cifar_study.heads(run),
+        "cifar10-lengths": cifar_study.lengths(run),
+        "six-epochs": cifar_study.six_epochs(),
+        "way-back": cifar_study.way_back(),
     }

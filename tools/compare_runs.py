@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -36,7 +37,7 @@ def leftovers(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in found)
 
 
-def content(path: Path) -> object:
+def content(path: Path) -> Any:
     """What a file holds, read by whoever reads it in a run; an error where it is not whole."""
     import nbformat
     import pandas as pd

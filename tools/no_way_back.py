@@ -75,8 +75,8 @@ def measure(settings: dict, folder: Path) -> dict:
 def main() -> None:
     from ldatlib.execution import default_device
     from ldatlib.files import write_json
-    from ldatlib.study.profiles import parse_assignments
     from ldatlib.study.provenance import provenance
+    from ldatlib.study.settings import parse_assignments
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", dest="assignments", action="append", default=[])

@@ -21,7 +21,7 @@ IMAGES = PROJECT / "docs" / "images"
 # Both together: a clone and a page should not wait for them.
 MOST_BYTES = 1_000_000
 # To the end of the report's first figure.
-SCREEN = {"width": 1280, "height": 1052}
+WIDTH, HEIGHT = 1280, 1052
 COLOURS, NEARLY_WHITE = 256, 248
 # Places of the slider between its ends, out and back, and how long each is seen.
 FRAMES, MILLISECONDS, REST = 15, 110, 1200
@@ -42,7 +42,7 @@ def few_colours(images: Sequence[Any]) -> list[Any]:
         sheet.paste(image, (0, place * height))
     palette = sheet.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
     # Each is a mean, that of white and what is nearly so not quite white.
-    means = palette.getpalette()
+    means = palette.getpalette() or []
     triples = [means[place : place + 3] for place in range(0, len(means), 3)]
     whitened = [[255] * 3 if min(triple) >= NEARLY_WHITE else triple for triple in triples]
     palette.putpalette([value for triple in whitened for value in triple])
@@ -93,7 +93,8 @@ def cropped(images: Sequence[Any]) -> list[Any]:
     from PIL import Image, ImageChops
 
     white = Image.new("RGB", images[0].size, "white")
-    ends = [ImageChops.difference(image, white).getbbox() for image in images]
+    boxes = (ImageChops.difference(image, white).getbbox() for image in images)
+    ends = [box for box in boxes if box]
     right = min(max(end[2] for end in ends) + MARGIN, images[0].width)
     low = min(max(end[3] for end in ends) + MARGIN, images[0].height)
     return [image.crop((0, 0, right, low)) for image in images]
@@ -112,7 +113,7 @@ def take(report: Path) -> tuple[Any, list[Any]]:
         raise UserError("no chromium on the PATH (apt install chromium)")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=SCREEN, color_scheme="light")
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.context.set_offline(True)
         page.goto(report.resolve().as_uri())
         page.locator("html[data-charts-drawn]").wait_for()

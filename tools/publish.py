@@ -19,7 +19,7 @@ PROFILE = "cifar10-small"
 
 
 def main() -> None:
-    from cifar_pages import SEEDS
+    from cifar_seeds import SEEDS
 
     from ldatlib.study import published
     from ldatlib.study.profiles import RESULTS

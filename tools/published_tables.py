@@ -105,6 +105,14 @@ def broken() -> str:
     return markdown(pd.DataFrame(rows))
 
 
+def _doubt(name: str) -> str:
+    """A test for masking by its title."""
+    from ldatlib.evaluation.masking.verdicts import TITLES
+
+    kind, _, test = name.partition(" ")
+    return f"masking: {TITLES[test]}" if kind == "masking" else name
+
+
 def broken_said() -> str:
     """What examine says of each defence, by name, and what to try."""
     import pandas as pd
@@ -115,7 +123,7 @@ def broken_said() -> str:
     for row in read_json(BROKEN)["defences"]:
         tried = row["belief"].partition("Try: ")[2]
         gate = [f"gate: {name}" for name in row["gate"] if f"gate: {name}" not in row["doubts"]]
-        said = [doubt.removeprefix("linf: ") for doubt in row["doubts"]]
+        said = [_doubt(doubt.removeprefix("linf: ")) for doubt in row["doubts"]]
         rows.append(
             {
                 "defence": _defence(row),

@@ -81,13 +81,13 @@ def storm(options: argparse.Namespace, home: Path) -> dict:
     spawn = multiprocessing.get_context("spawn")
     while total.kills < options.kills and number < options.kills:
         left = options.kills - total.kills
-        sizes = []
+        sizes: list[int] = []
         while left > 0 and len(sizes) < options.side_by_side:
             sizes.append(min(options.kills_a_round, left))
             left -= sizes[-1]
         parts = [(number + i, kills, home, reference, options) for i, kills in enumerate(sizes)]
         if options.side_by_side == 1:
-            rounds = map(_round, parts)
+            rounds = [_round(parts[0])]
         else:
             with spawn.Pool(len(parts), maxtasksperchild=1) as pool:
                 rounds = pool.map(_round, parts, chunksize=1)

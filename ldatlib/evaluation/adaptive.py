@@ -19,6 +19,7 @@ from ldatlib.errors import UserError
 from ldatlib.evaluation.ascent import Objective, margins, ranked_wrong
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.gate.entry import gated
+from ldatlib.evaluation.gate.wrappers import AveragedScore
 from ldatlib.evaluation.joint import (
     CLEAR,
     UNIT,
@@ -32,11 +33,14 @@ from ldatlib.evaluation.joint import (
     look,
     strongest_wrong,
 )
+from ldatlib.evaluation.random_score import check_steady, fresh_looks
 from ldatlib.evaluation.search import best_of, first_above, of_rows, search
 from ldatlib.evaluation.search import strongest as of_margin
 from ldatlib.evaluation.square import random_climb
 
 CONFIDENCES = (0.5, 2.0, 5.0, 10.0, 20.0)
+# As many as AutoAttack aims at.
+_TARGETS = 9
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Missed:
 
     ``images`` [N, ...]: where nothing was found, the one for which the smaller of margin and
     surplus came out largest. ``restart`` [N]: the restart that found it; -1 where none did, or had
-    to: the image itself, one of the given, that of greatest margin, or what a stricter threshold's
+    to: the image itself, one of the given, those of greatest margin, or what a stricter threshold's
     search has left.
     """
 
@@ -95,6 +99,11 @@ def adaptive_attack(
     what the image of greatest margin in the ball leaves: far behind the boundary many a score is
     high, and the margin has a gradient.
 
+    A randomised score is attacked as a mean over looks (``gate.wrappers.AveragedScore``); an image
+    counts as found where it is wrong and accepted in the mean of several fresh ones. Of one without
+    a gradient the image of greatest margin of each of the nine likeliest wrong classes is tried
+    first.
+
     Parameters
     ----------
     model : images [N, C, H, W] in [0,1] -> logits; for the log-likelihood a ``Classifier`` with a
@@ -114,9 +123,11 @@ def adaptive_attack(
 
     Raises
     ------
-    UserError : unknown score or norm, a score that the model does not have, negative numbers.
+    UserError : unknown score or norm, a score that the model does not have or that is randomised
+        and no mean, negative numbers.
     """
     check_score(model, score)
+    check_steady(model, x, score)
     check_effort(restarts, queries)
     if score == "posterior" and scale != UNIT:
         raise UserError("the posterior's log-odds and margins share their unit: leave out scale")
@@ -132,6 +143,9 @@ def adaptive_attack(
             own = ball | {"generator": generator}
             if blind:
                 seeds.append(_far(model, x[rows], y[rows], own))
+                if isinstance(score, AveragedScore):
+                    # A random climb does not see a gain below the noise of its looks.
+                    seeds += _far_in_each(model, x[rows], y[rows], own)
                 own["climb"] = climb
             attack = _Attack(model, seeds, y[rows], score, scale, own)
             for i in order:
@@ -146,6 +160,22 @@ def _far(model: nn.Module, x: Tensor, y: Tensor, ball: dict[str, Any]) -> Tensor
     """The images of greatest margin, [N, ...], of as many searches as there are confidences."""
     objectives = [of_margin(model, y)] * len(CONFIDENCES)
     return search(objectives, x, **ball | {"goal": float("inf")}).images
+
+
+def _far_in_each(model: nn.Module, x: Tensor, y: Tensor, ball: dict[str, Any]) -> list[Tensor]:
+    """The images of greatest margin of each of the likeliest wrong classes, each [N, ...]."""
+
+    def of(target: Tensor) -> Objective:
+        def objective(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            margin = -margins(model(images), target[rows])
+            return margin, margin
+
+        return objective
+
+    with torch.no_grad():
+        targets = ranked_wrong(model(x), y)[:, :_TARGETS].unbind(1)
+    alone = ball | {"goal": float("inf")}
+    return [search([of(target)], x, **alone).images for target in targets]
 
 
 class _Attack:
@@ -190,10 +220,22 @@ class _Attack:
         """Of several images each [N, ...] that of greatest merit, the earlier if alike; merits."""
         y = self.y if rows is None else self.y[rows]
         with torch.no_grad():
-            merits = torch.stack(
-                [self._merit(look(self.model, i, self.score), y, threshold) for i in several]
-            )
+            merits = torch.stack([self._settled(images, y, threshold) for images in several])
         return best_of(several, merits)
+
+    def _settled(self, images: Tensor, y: Tensor, threshold: float) -> Tensor:
+        """The merit [N] as images are chosen by it."""
+        looks = [look(self.model, images, self.score) for _ in range(fresh_looks(self.score))]
+        return torch.stack([self._merit(seen, y, threshold) for seen in looks]).mean(0)
+
+    def _checked(self, merit: Tensor, images: Tensor, rows: Tensor, threshold: float) -> Tensor:
+        """The merit [n]; of what a random look finds done, that of fresh looks."""
+        done = (merit > CLEAR).nonzero().squeeze(1)
+        if not isinstance(self.score, AveragedScore) or not len(done):
+            return merit
+        with torch.no_grad():
+            again = self._settled(images[done], self.y[rows[done]], threshold)
+            return merit.detach().index_copy(0, done, again)
 
     def _merit(self, seen: Seen, y: Tensor, threshold: float) -> Tensor:
         """The joint objective of the likeliest wrong class: above 0 only if the attack is done."""
@@ -207,7 +249,7 @@ class _Attack:
             def objective(images: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
                 seen = look(self.model, images, self.score)
                 merit = self._merit(seen, self.y[rows], threshold)
-                return value(seen, rows, merit), merit
+                return value(seen, rows, merit), self._checked(merit, images, rows, threshold)
 
             return objective
 

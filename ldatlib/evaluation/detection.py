@@ -16,8 +16,10 @@ from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated
 
-# One of SCORES, or one of your own: (model, images [n, ...]) -> [n], greater where it is surer.
-Score = str | Callable[[nn.Module, Tensor], Tensor]
+# (model, images [n, ...]) -> [n], greater where it is surer.
+Own = Callable[[nn.Module, Tensor], Tensor]
+# One of SCORES, or one of your own.
+Score = str | Own
 SCORES = {"posterior": "largest posterior", "log_likelihood": "log-likelihood log p(f)"}
 PAPER_THRESHOLD = 0.6
 
@@ -63,7 +65,7 @@ def score_images(
     return torch.cat(scores), torch.cat(classes)
 
 
-def own_score(model: nn.Module, x: Tensor, score: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+def own_score(model: nn.Module, x: Tensor, score: Own) -> Tensor:
     """A score of one's own, [N], checked: one finite number an image, in floating point."""
     values = score(model, x)
     if not isinstance(values, Tensor) or values.shape != x.shape[:1]:

@@ -28,6 +28,7 @@ from ldatlib.evaluation.joint import (
     strongest_wrong,
     sureness,
 )
+from ldatlib.evaluation.random_score import check_steady, fresh_looks
 from ldatlib.evaluation.search import best_of, of_rows, search, strongest
 from ldatlib.evaluation.square import random_climb
 
@@ -136,6 +137,7 @@ def _attack(
 ) -> Tensor:
     """The images of greatest merit, batch by batch; all ``objectives(rows)`` have one merit."""
     check_score(model, score)
+    check_steady(model, x, score)
     check_effort(restarts, queries)
     steep = differentiable(model, x, score)
     results = [x[:0].clone()]
@@ -145,7 +147,7 @@ def _attack(
             generator = torch.Generator(x.device).manual_seed(seed)
             seeds = [images[rows].detach() for images in (x, *given)]
             chosen = objectives(rows)
-            best, merit = _best(seeds, chosen[0])
+            best, merit = _best(seeds, chosen[0], score)
             # What was given may be all there is to find.
             open_rows = (merit <= goal).nonzero().squeeze(1)
             chosen = [of_rows(objective, open_rows) for objective in chosen]
@@ -155,7 +157,7 @@ def _attack(
                 found.append(ascend(chosen[0], around, start=begin, **ball)[0])
             climb = None if steep else random_climb(queries, seed)
             searched = search(chosen, around, generator=generator, climb=climb, **ball)
-            better, reached = _best([*found, searched.images], chosen[0])
+            better, reached = _best([*found, searched.images], chosen[0], score)
             best, merit = (
                 best.index_copy(0, open_rows, better),
                 merit.index_copy(0, open_rows, reached),
@@ -185,7 +187,11 @@ def _wrong_or_unsure(model: nn.Module, y: Tensor, score: Score, scale: Scale) ->
     return objective
 
 
-def _best(several: Sequence[Tensor], objective: Objective) -> tuple[Tensor, Tensor]:
+def _best(several: Sequence[Tensor], objective: Objective, score: Score) -> tuple[Tensor, Tensor]:
     rows = torch.arange(len(several[0]), device=several[0].device)
     with torch.no_grad():
-        return best_of(several, torch.stack([objective(images, rows)[1] for images in several]))
+        merits = [
+            torch.stack([objective(images, rows)[1] for _ in range(fresh_looks(score))]).mean(0)
+            for images in several
+        ]
+        return best_of(several, torch.stack(merits))

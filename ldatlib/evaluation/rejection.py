@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ldatlib.evaluation import detection
@@ -26,6 +27,7 @@ from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.extreme_scores import highest_score, lowest_score
 from ldatlib.evaluation.gate.entry import check, gated, said
 from ldatlib.evaluation.joint import UNIT, Scale, differentiable, scale_of
+from ldatlib.evaluation.random_score import fresh_looks
 from ldatlib.evaluation.robustness import share, to_bits
 
 # Of the budget: within these a right image must not be refused.
@@ -225,5 +227,6 @@ def reject(
 
 def judge(model: nn.Module, x: Tensor, y: Tensor, score: Score) -> Judged:
     """Scores, to six digits as records hold them, and whether the image is right; on the CPU."""
-    values, predicted = detection.score_images(model, x, score)
+    looks = [detection.score_images(model, x, score) for _ in range(fresh_looks(score))]
+    values, predicted = torch.stack([values for values, _ in looks]).mean(0), looks[0][1]
     return (values.double().cpu() * 1e6).round() / 1e6, (predicted == y).cpu()

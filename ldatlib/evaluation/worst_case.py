@@ -124,7 +124,8 @@ def worst_case(
                 (model, x[part], y[part], start[part], attack, batch_size, seed) for part in parts
             ]
             by = torch.full_like(y, -1)
-            for part, (found, restart) in zip(parts, spread(_found, work, processes), strict=True):
+            for part, results in zip(parts, spread(_found, work, processes), strict=True):
+                found, restart = (tensor.to(x.device) for tensor in results)
                 fallen = predict(model, found, batch_size) != y[part]
                 right[part[fallen]] = False
                 x_adv[part[fallen]], by[part[fallen]] = found[fallen], restart[fallen]

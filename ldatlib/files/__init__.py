@@ -86,6 +86,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     written. Whatever is raised inside, nothing is left.
     """
     temporary = _temporary(path)
+    if not path.parent.is_dir():
+        # One that went, unmounted perhaps, took the lock with it, and is not made anew.
+        check_held()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as stream:

@@ -174,10 +174,13 @@ class _Lock:
             return
         holder = _read(self.path)
         if holder != self.me:
-            whose = f"{holder} has it" if holder else "it is gone"
+            what = (
+                f"was taken over while this process was silent ({holder} has it)"
+                if holder
+                else "is gone (its folder was removed, or unmounted)"
+            )
             raise Busy(
-                f"the lock {self.path} was taken over while this process was silent ({whose}); "
-                "nothing more is written, the same command goes on"
+                f"the lock {self.path} {what}; nothing more is written, the same command goes on"
             )
 
     def release(self) -> None:

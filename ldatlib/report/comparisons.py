@@ -1,7 +1,8 @@
 """Networks against each other on the same images, and methods over their seeds."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -126,10 +127,23 @@ def leaders_of(right: Mapping[K, Tensor]) -> tuple[K, set[K]]:
     return leaders(values, lambda a, b: paired.pair(right[a], right[b]))
 
 
-def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: str) -> float:
-    """Two-sided p-value of Welch's t-test on the accuracies of two defences over their seeds.
+@dataclass(frozen=True)
+class Methods:
+    """Two defences over their seeds: the first's mean accuracy less the second's, in [-1, 1].
 
-    NaN where neither defence varies over its seeds: the test measures differences by that.
+    ``low`` and ``high``: Welch's 95% interval of the difference; ``p``: of his t-test, two-sided.
+    All three are NaN where neither varies over its seeds: the test measures differences by that.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: str) -> Methods:
+    """Two defences in one column (as for ``right_images``), over the trainings of each.
+
     Raises ``UserError`` where a defence has fewer than three trainings: too few for a method.
     """
     from scipy.stats import ttest_ind
@@ -142,9 +156,12 @@ def compare_methods(records: Sequence[Whitebox], first: str, second: str, key: s
                 f"{name} has {len(own)} training(s); a method needs at least {METHOD_SEEDS} seeds"
             )
         samples.append([right_images(record, key).double().mean().item() for record in own])
+    difference = fmean(samples[0]) - fmean(samples[1])
     if all(min(sample) == max(sample) for sample in samples):
-        return float("nan")
-    return float(ttest_ind(*samples, equal_var=False).pvalue)
+        return Methods(difference, *3 * [float("nan")])
+    test = ttest_ind(*samples, equal_var=False)
+    low, high = test.confidence_interval()
+    return Methods(difference, float(low), float(high), float(test.pvalue))
 
 
 def survivors(

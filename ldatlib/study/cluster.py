@@ -6,37 +6,38 @@ its own: the files that a job is made from travel there, and what it leaves come
 
 import hashlib
 import logging
-import os
-import platform
 import secrets
-import socket
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ldatlib.errors import Busy, UserError, one_line
-from ldatlib.execution import default_device
-from ldatlib.files import PACKAGE, path_of, pieces, write_bytes
+from ldatlib.errors import UserError, one_line
+from ldatlib.evaluation.side_by_side import elsewhere
+from ldatlib.files import path_of, write_bytes
 from ldatlib.study import jobs as planned
 from ldatlib.study.jobs import Job, Plan
-from ldatlib.study.kinds import KINDS
-from ldatlib.study.pool import Work, pack, unpack
+from ldatlib.study.pool import Work, pack
+from ldatlib.study.worker import (
+    COMMON,
+    DEATHS,
+    allow_deaths,
+    compare,
+    facts,
+    inputs,
+    run_apart,
+    run_shared,
+    sees,
+)
 from ldatlib.study.workspace import Workspace
 
-# Workers that may die under one job before it is taken for their killer.
-_DEATHS = 20
-# Seconds in which a scheduler answers, and in which a network file system shows a new file.
-_ANSWER, _SEEN = 10, 15
-# What a worker has in common with whoever sends it jobs, and the words for it.
-_COMMON = {"python": "Python", "torch": "torch", "ldatlib": "ldatlib (hash of its source)"}
+# Seconds in which a scheduler answers.
+_ANSWER = 10
 
 Ended = tuple[Job, str | None]
 
@@ -83,9 +84,33 @@ class Cluster:
         with self.connect() as client:
             return self._check(client, ws)
 
-    def _check(self, client: Any, ws: Workspace) -> str:
+    @contextmanager
+    def attacking(self, late: Callable[[], bool] = lambda: False) -> Iterator[int]:
+        """Inside, an evaluation with as many ``processes`` as given has them on the workers.
+
+        Those that are there at the beginning: each is looked at first, as for ``check``. ``late``
+        says when not to wait for the first one any longer.
+        """
+        with self.connect() as client:
+            from distributed import KilledWorker
+
+            found = self._versions(client, late)
+            workers = {"workers": list(found), "allow_other_workers": False}
+            try:
+                with elsewhere(backend="dask", client=client, **workers):
+                    yield len(found)
+            except KilledWorker as error:
+                raise UserError(
+                    "workers died under an attack, for memory perhaps; see their logs, the same "
+                    "command goes on"
+                ) from error
+            except (CancelledError, OSError) as error:
+                raise self._gone(error) from error
+
+    def _versions(self, client: Any, late: Callable[[], bool]) -> dict[str, dict[str, str]]:
+        """``facts`` by the address of the worker, all of which can be used."""
         while not (workers := client.scheduler_info()["workers"]):
-            if ws.late:
+            if late():
                 raise UserError(f"no worker came to {self.address} in time; start some")
             time.sleep(0.5)
         for address, worker in workers.items():
@@ -102,6 +127,10 @@ class Cluster:
                     "same version there"
                 )
             compare(facts(), found, address)
+        return answers
+
+    def _check(self, client: Any, ws: Workspace) -> str:
+        answers = self._versions(client, lambda: ws.late)
         if self.shared:
             self._check_folder(client, ws.root)
             folder = f"shared folder {ws.root}"
@@ -114,10 +143,11 @@ class Cluster:
 
     def _check_folder(self, client: Any, root: Path) -> None:
         token = secrets.token_hex(8)
-        seen = root.resolve() / f".seen-{token}"
+        # Where records will stand: who does not see that folder later has lost it (_patiently).
+        seen = root.resolve() / "records" / f".seen-{token}"
         write_bytes(seen, token.encode())
         try:
-            answers = client.run(_sees, str(seen), token, on_error="return")
+            answers = client.run(sees, str(seen), token, on_error="return")
         finally:
             seen.unlink(missing_ok=True)
         for address, answer in answers.items():
@@ -132,16 +162,19 @@ class Cluster:
         with self.connect() as client:
             self._check(client, ws)
             with suppress(Exception):  # a scheduler without ldatlib keeps its own limit
-                client.run_on_scheduler(_allow_deaths)
+                client.run_on_scheduler(allow_deaths)
             try:
                 yield from _Sending(client, work, ws, plan, self.shared).results()
             except (CancelledError, OSError) as error:
-                if isinstance(error, UserError):
-                    raise
-                raise UserError(
-                    f"the scheduler at {self.address} is gone ({one_line(error)}); start it "
-                    "again, and the same command goes on"
-                ) from error
+                raise self._gone(error) from error
+
+    def _gone(self, error: BaseException) -> BaseException:
+        if isinstance(error, UserError):
+            return error
+        return UserError(
+            f"the scheduler at {self.address} is gone ({one_line(error)}); start it again, and the "
+            "same command goes on"
+        )
 
 
 def cluster_of(address: str | None, apart: bool) -> Cluster | None:
@@ -190,7 +223,7 @@ class _Sending:
                 reason, files = future.result()
             except KilledWorker as error:
                 raise UserError(
-                    f"{job.name} was running on {_DEATHS} workers when they died, for memory "
+                    f"{job.name} was running on {DEATHS} workers when they died, for memory "
                     "perhaps; see their logs, the same command goes on"
                 ) from error
             for name, content in files.items():
@@ -205,143 +238,20 @@ class _Sending:
 
     def _submit(self, job: Job) -> Any:
         after = [self.futures[path] for path in self.plan.needs[job.path]]
-        common = {name: facts()[name] for name in _COMMON}
+        common = {name: facts()[name] for name in COMMON}
         (there,) = planned.jobs_of(self.there, job.kind, [job.training])
         packed = pack(self.there, there)
         if self.shared:
             arguments: tuple = (run_shared, self.work, packed, common, after)
         else:
             # With the job and not scattered: the scheduler has them where a worker dies.
-            arguments = (run_apart, self.work, packed, common, _inputs(self.ws, job), self.run)
+            arguments = (run_apart, self.work, packed, common, inputs(self.ws, job), self.run)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")
             self.futures[job.path] = self.client.submit(
                 *arguments, key=self._key(job), priority=self.plan.chains[job.path] / 1e9
             )
         return self.futures[job.path]
-
-
-# --- on a worker ---------------------------------------------------------------------------------
-
-
-def facts() -> dict[str, str]:
-    """What this process is: its versions, device and host."""
-    return {
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        "torch": torch.__version__,
-        "ldatlib": _source(),
-        "device": default_device().type,
-        "host": socket.gethostname(),
-    }
-
-
-def _source() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def compare(ours: dict[str, str], theirs: dict[str, str], worker: str) -> None:
-    """Raises ``UserError`` where a worker has another Python, torch or ldatlib."""
-    for name, words in _COMMON.items():
-        if ours[name] != theirs[name]:
-            raise UserError(
-                f"the worker {worker} has {words} {theirs[name]}, here it is {ours[name]}; install "
-                "the same, and start the worker again"
-            )
-
-
-def _sees(path: str, token: str) -> str | None:
-    """Why this worker does not see a new file, or cannot write beside it; else None."""
-    until = time.monotonic() + _SEEN
-    while True:
-        try:
-            if Path(path).read_text(encoding="ascii") == token:
-                beside = Path(f"{path}-{os.getpid()}")
-                beside.touch()
-                beside.unlink()
-                return None
-            reason = "another file"
-        except OSError as error:
-            reason = str(error.strerror)
-        if time.monotonic() > until:
-            return reason
-        time.sleep(0.5)
-
-
-def _allow_deaths(dask_scheduler: Any) -> None:
-    # By itself three, after which a job is given up; ours go on from where they were.
-    dask_scheduler.allowed_failures = max(dask_scheduler.allowed_failures, _DEATHS)
-
-
-def run_shared(
-    work: Work, packed: bytes, common: dict[str, str], after: list
-) -> tuple[str | None, dict[str, bytes]]:
-    """A job in the shared folder; ``after`` has what it waited for."""
-    with _named():
-        _prepare(common)
-        return _patiently(work, *unpack(packed)), {}
-
-
-def run_apart(
-    work: Work, packed: bytes, common: dict[str, str], given: dict[str, bytes], run: str
-) -> tuple[str | None, dict[str, bytes]]:
-    """A job in a folder of this worker's machine, from the files given; with those that it left."""
-    from distributed import get_worker
-
-    with _named():
-        _prepare(common)
-        ws, job = unpack(packed)
-        # Beside the worker's own folder, which goes with it.
-        ws.root = Path(get_worker().local_directory).parent / f"ldat-{run}"
-        (job,) = planned.jobs_of(ws, job.kind, [job.training])
-        for name, content in given.items():
-            if not (ws.root / name).exists():
-                write_bytes(ws.root / name, content)
-        reason = _patiently(work, ws, job)
-        left = _progress(ws, job) if reason else _results(ws, job)
-        if job.kind == "train":
-            # Nothing is made from it, so that it goes one way alone.
-            left = [*pieces(ws.checkpoint_path(job.training, "best")), *left]
-        return reason, _contents(ws, left)
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """Says of a user's error on which worker it was."""
-    try:
-        yield
-    except UserError as error:
-        from distributed import get_worker
-
-        raise UserError(f"on the worker {get_worker().address}: {error}") from error
-
-
-def _prepare(common: dict[str, str]) -> None:
-    """A worker that came later is compared, too."""
-    from distributed import get_worker
-
-    compare(common, facts(), get_worker().address)
-    # Dask's setting for its workers gives freed memory back early: a tenth of the time and more.
-    import dask
-
-    preset = dask.config.get("distributed.nanny.pre-spawn-environ", {})
-    name = "MALLOC_TRIM_THRESHOLD_"
-    if os.environ.get(name) == str(preset.get(name)):
-        del os.environ[name]
-
-
-def _patiently(work: Work, ws: Workspace, job: Job) -> str | None:
-    """The job, when nobody else works on it: a dead worker's lock lapses, a living one ends."""
-    while True:
-        try:
-            return work(ws, job, 1)
-        except Busy:
-            time.sleep(1)
-
-
-# --- files that travel ---------------------------------------------------------------------------
 
 
 def _at(ws: Workspace, root: Path) -> Workspace:
@@ -352,30 +262,3 @@ def _at(ws: Workspace, root: Path) -> Workspace:
     moved = Workspace(profile, root, ws.deadline, ws.processes)
     moved.dataset = ws.dataset
     return moved
-
-
-def _results(ws: Workspace, job: Job) -> list[Path]:
-    """What a finished job leaves."""
-    products = KINDS[job.kind].products(ws, job.training)
-    # The record last: it says that the others are there.
-    return [piece for path in products for piece in pieces(path)] + [job.path]
-
-
-def _progress(ws: Workspace, job: Job) -> list[Path]:
-    """From what an interrupted job goes on."""
-    states = KINDS[job.kind].states(ws, job.training)
-    kept = (ws.root / "partial").glob(f"{job.path.stem}.*.safetensors")
-    return [*(piece for path in states for piece in pieces(path)), *kept]
-
-
-def _inputs(ws: Workspace, job: Job) -> dict[str, bytes]:
-    """The contents of the files that a job is made from, by their names in the run's folder."""
-    paths = _progress(ws, job)
-    for kind, training in KINDS[job.kind].needs(ws, job.training):
-        for needed in planned.jobs_of(ws, kind, [training]):
-            paths += _results(ws, needed)
-    return _contents(ws, paths)
-
-
-def _contents(ws: Workspace, paths: list[Path]) -> dict[str, bytes]:
-    return {str(p.relative_to(ws.root)): p.read_bytes() for p in paths if p.is_file()}

@@ -195,7 +195,7 @@ PROFILES = {
 }
 
 
-def load_profile(name: str, overrides: dict[str, object] | None = None) -> Profile:
+def load_profile(name: str, overrides: Mapping[str, object] | None = None) -> Profile:
     """A profile with fields replaced; values may be text, as a command line gives them.
 
     Plug-ins are loaded, and what they add is compared with the profile's defences unless

@@ -110,7 +110,7 @@ class Profile:
     surrogate_stages: int = _number(4, 1, 6, "its stages")
     search_steps: int = _number(25, 1, 10000, "09: each restart of the search from larger balls")
     search_restarts: int = _number(13, 1, 1000, "09: its restarts")
-    scrutiny_images: int = _number(500, 2, 10**6, "09: test images that are attacked")
+    scrutiny_images: int = _number(500, 2, 10**6, "09: of eval_images, scrutinised")
     autoattack_norms: tuple[str, ...] = _choice(("linf", "l2"), NORMS, "09: norms of AutoAttack")
     scrutiny_norms: tuple[str, ...] = _choice(
         ("linf", "l2"), NORMS, "09: norms of the tests for masking and of the detector"

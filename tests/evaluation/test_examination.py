@@ -16,7 +16,7 @@ from ldatlib.evaluation import cost
 from ldatlib.evaluation.autoattack import STANDARD
 from ldatlib.evaluation.examination import effort as efforts
 from ldatlib.evaluation.examination.effort import EFFORTS, Effort, Planned, plan
-from ldatlib.evaluation.examination.examine import examine
+from ldatlib.evaluation.examination.examine import examine, survey
 from ldatlib.evaluation.examination.progress import teller
 from ldatlib.evaluation.examination.verdict import doubts
 from ldatlib.evaluation.masking.bench import Effort as MaskingEffort
@@ -283,6 +283,70 @@ def test_a_score_without_a_gradient_is_a_doubt(net, images):
 
     assert "linf: detector without gradient" in doubts(counted)
     assert "linf: detector without gradient" not in doubts("posterior")
+
+
+def counted(model, x):
+    """Share of eight noisy views that are read as the image is."""
+    seen = [model(x + 0.1 * torch.randn_like(x)).argmax(1) == model(x).argmax(1) for _ in range(8)]
+    return torch.stack(seen).float().mean(0)
+
+
+def test_a_randomised_score_is_refused_or_averaged_and_named(net, images, tmp_path):
+    with pytest.raises(UserError, match=r"score is randomised.*eot=20"):
+        examine(net, *images, eps={"linf": 0.05}, effort="least", score=counted)
+
+    def run(**more):
+        torch.rand(3)  # what was drawn before does not matter
+        how = {"effort": "least", "score": counted, "accept": 0.9, "eot": 4} | more
+        return examine(net, *images, eps={"linf": 0.05}, **how)
+
+    whole = run()
+    with pytest.raises(OutOfTime):
+        run(state=tmp_path, deadline=0.0)
+    assert as_read(run(state=tmp_path)) == as_read(whole)
+    names = [entry["name"] for entry in whole.record["gate"]]
+    assert "score randomised" in names and "randomised" not in names
+    assert "gate: score randomised" in whole.record["doubts"]
+    assert whole.record["norms"]["linf"]["detector"]["score"] == "counted"
+
+
+def test_the_announced_cost_counts_looks_where_they_are_taken(net, images):
+    def planned(score, **more):
+        how = {"eps": {"linf": 0.05}, "effort": "least", "score": score} | more
+        return {part.part: part.passes for part in survey(net, *images, **how)[1]}
+
+    once, averaged = planned(lambda m, x: x.mean((1, 2, 3))), planned(counted, eot=4)
+    assert averaged.pop("detector") == 4 * once.pop("detector") and averaged == once
+
+
+def test_a_fixed_score_of_a_randomised_model_is_not_blamed(net, images):
+    noisy = nn.Sequential(nn.Dropout(0.1), net).eval()
+    noisy[0].train()
+    with pytest.warns(UserWarning, match="randomised"):
+        found = examine(
+            *(noisy, *images),
+            eps={"linf": 0.05},
+            effort="least",
+            eot=4,
+            score=lambda model, x: model(x).amax(1),
+        )
+    assert "gate: score randomised" not in found.record["doubts"]
+
+
+def test_the_images_of_all_attacks_are_shown_to_the_detector(net, images, monkeypatch):
+    from ldatlib.evaluation import rejection
+
+    shown, reject = [], rejection.reject
+
+    def listening(*args, **kwargs):
+        shown.append(kwargs["given"])
+        return reject(*args, **kwargs)
+
+    monkeypatch.setattr(rejection, "reject", listening)
+    found = examine(
+        *(net, *images), eps={"linf": 0.05}, effort="least", score=lambda m, x: -x.mean((1, 2, 3))
+    )
+    assert torch.equal(shown[0][0], found.x_adv["linf"][1::2])
 
 
 def test_small_images_and_few_classes_are_named_not_refused(monkeypatch):

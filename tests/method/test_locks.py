@@ -95,8 +95,19 @@ def test_whoever_was_silent_for_too_long_writes_nothing_more(tmp_path):
 def test_a_lock_that_was_deleted_is_lost(tmp_path):
     with alone(tmp_path / "net", "training"):
         lock_of(tmp_path / "net").unlink()
-        with pytest.raises(Busy, match="it is gone"):
+        with pytest.raises(Busy, match="is gone .*same command goes on"):
             write_bytes(tmp_path / "net", b"")
+
+
+def test_a_folder_that_went_is_not_made_anew(tmp_path):
+    """Unmounted, it leaves an empty mount point of another disk."""
+    path = tmp_path / "run" / "records" / "net"
+    with alone(path, "training"):
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        for name in ("net", "other/folder"):
+            with pytest.raises(Busy, match="is gone .*unmounted"):
+                write_bytes(path.parent / name, b"")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):

@@ -39,8 +39,11 @@ def test_spread_over_seeds_is_that_of_the_trainings():
 
 
 def test_methods_are_compared_by_welch_over_at_least_three_seeds():
-    expected = ttest_ind([0.5, 0.6, 0.7], [0.15, 0.25, 0.2], equal_var=False).pvalue
-    assert comparisons.compare_methods(RECORDS, "ldat", "standard", "l2") == pytest.approx(expected)
+    expected = ttest_ind([0.5, 0.6, 0.7], [0.15, 0.25, 0.2], equal_var=False)
+    found = comparisons.compare_methods(RECORDS, "ldat", "standard", "l2")
+    assert found.p == pytest.approx(expected.pvalue) and found.difference == pytest.approx(0.4)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert (found.low > 0) == (found.p < 0.05)
     with pytest.raises(UserError, match="mart has 1 training"):
         comparisons.compare_methods(RECORDS, "ldat", "mart", "l2")
 
@@ -48,9 +51,10 @@ def test_methods_are_compared_by_welch_over_at_least_three_seeds():
 def test_seeds_that_all_agree_have_no_p():
     """Networks that never learn are all alike: there is no spread to measure a difference by."""
     same = [seeded(d, seed, n) for d, n in (("ldat", 5), ("standard", 5)) for seed in range(3)]
-    assert p_value(comparisons.compare_methods(same, "ldat", "standard", "l2")).startswith("no p")
+    alike = comparisons.compare_methods(same, "ldat", "standard", "l2")
+    assert p_value(alike.p).startswith("no p") and alike.difference == 0
     one = same[:3] + [record for record in RECORDS if record.defence == "standard"]
-    found = comparisons.compare_methods(one, "ldat", "standard", "l2")
+    found = comparisons.compare_methods(one, "ldat", "standard", "l2").p
     assert 0 < found < 1 and p_value(found) == f"p = {found:.2g}"
 
 

@@ -13,11 +13,14 @@ import torch
 from test_killed import SMALL
 from tiny import PROJECT, silent
 
-from ldatlib import UserError
+from ldatlib import UserError, examine
+from ldatlib.errors import Busy
 from ldatlib.files.locks import lock_of
 from ldatlib.study import cluster as module
+from ldatlib.study import worker as worker_module
 from ldatlib.study.cluster import Cluster
 from ldatlib.study.run import open_run
+from ldatlib.study.sources import attribute_of
 from ldatlib.training.state import state_path
 from tools import compare_runs
 
@@ -25,6 +28,26 @@ pytestmark = pytest.mark.slow
 
 pytest.importorskip("distributed")
 
+# Least squares of one-hot classes: right on nearly all digits.
+MINE = """
+import torch
+from sklearn.datasets import load_digits
+
+
+class Mine(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        digits = load_digits()
+        x = torch.tensor(digits.data / 16, dtype=torch.float32)
+        y = torch.nn.functional.one_hot(torch.tensor(digits.target)).float()
+        self.register_buffer("weight", torch.linalg.pinv(x) @ y)
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight
+
+
+model = Mine()
+"""
 SETTINGS = SMALL | {"defences": ("natural", "standard"), "epochs": 15, "val_every": 15}
 
 
@@ -127,6 +150,19 @@ def test_a_killed_worker_changes_nothing_and_folders_need_not_be_shared(
     # Computed in folders of the workers' own.
     assert list(tmp_path.glob("*/**/ldat-*/records/train-*.json"))
 
+    # A model whose file the workers do not see is attacked there as here on two processes.
+    (tmp_path / "mine.py").write_text(MINE)
+    model = attribute_of(f"{tmp_path / 'mine.py'}:model")
+    x, y = run.dataset.split("test")
+    examined = dict(eps={"l2": 0.1}, effort="quick", batch_size=10)
+    here = examine(model, x[:20], y[:20], processes=2, **examined)
+    with Cluster(machines.address).attacking() as workers:
+        assert workers == 2
+        there = examine(model, x[:20], y[:20], processes=workers, **examined)
+    assert torch.equal(there.x_adv["l2"], here.x_adv["l2"])
+    turns = [[t.right for t in found.record.norms["l2"].turns] for found in (here, there)]
+    assert turns[0] == turns[1] and "1" in turns[0][0]
+
 
 @pytest.mark.parametrize(
     ("cluster", "said"),
@@ -149,9 +185,11 @@ def test_a_missing_extra_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["python", "torch", "ldatlib"])
 def test_another_version_on_a_worker_is_one_line(name):
-    module.compare(module.facts(), module.facts(), "tcp://w:1")
-    with pytest.raises(UserError, match=f"tcp://w:1 has {module._COMMON[name][:5]}.* x,"):
-        module.compare(module.facts(), module.facts() | {name: "x"}, "tcp://w:1")
+    worker_module.compare(worker_module.facts(), worker_module.facts(), "tcp://w:1")
+    with pytest.raises(UserError, match=f"tcp://w:1 has {worker_module.COMMON[name][:5]}.* x,"):
+        worker_module.compare(
+            worker_module.facts(), worker_module.facts() | {name: "x"}, "tcp://w:1"
+        )
 
 
 class Pretended:
@@ -172,29 +210,45 @@ class Pretended:
 
 
 def test_workers_are_looked_at_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SEEN", 0)
+    monkeypatch.setattr(worker_module, "_SEEN", 0)
     run = open_run("demo", SETTINGS, tmp_path)
     cluster = Cluster("tcp://s:1")
     said = cluster._check(Pretended(), run)
     assert "1 x cpu on 1 hosts; shared folder" in said and said.endswith("see http://dash")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == ["records"]
     for client, what in (
         (Pretended(threads=2), "tcp://w:1 has 2 threads.* --nthreads 1"),
         (Pretended(answers={"facts": ImportError("No module named 'ldatlib'")}), "cannot use ldat"),
-        (Pretended(answers={"_sees": "No such file"}), "does not see .* --no-shared-folder"),
+        (Pretended(answers={"sees": "No such file"}), "does not see .* --no-shared-folder"),
     ):
         with pytest.raises(UserError, match=what):
             cluster._check(client, run)
     apart = Cluster("tcp://s:1", shared=False)
-    assert "files travel" in apart._check(Pretended(answers={"_sees": "No such file"}), run)
+    assert "files travel" in apart._check(Pretended(answers={"sees": "No such file"}), run)
 
 
 def test_what_a_worker_sees_of_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SEEN", 0)
+    monkeypatch.setattr(worker_module, "_SEEN", 0)
     (tmp_path / "x").write_text("token")
-    assert module._sees(str(tmp_path / "x"), "token") is None
-    assert module._sees(str(tmp_path / "x"), "other") == "another file"
-    assert module._sees(str(tmp_path / "y"), "token") == "No such file or directory"
+    assert worker_module.sees(str(tmp_path / "x"), "token") is None
+    assert worker_module.sees(str(tmp_path / "x"), "other") == "another file"
+    assert worker_module.sees(str(tmp_path / "y"), "token") == "No such file or directory"
+
+
+def test_a_folder_that_went_is_not_made_anew(tmp_path):
+    """An unmounted folder leaves an empty one of the worker's own machine behind."""
+    run = open_run("demo", SETTINGS, tmp_path / "run")
+    (job,) = run.jobs_of("train", [run.training("standard")])
+    there = job.path.parent
+    there.mkdir(parents=True)
+
+    def unmounted(*_):
+        there.rmdir()
+        raise Busy("the lock is gone")
+
+    with pytest.raises(UserError, match="shared folder .*run is gone .*same command goes on"):
+        worker_module._patiently(unmounted, run, job, there)
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_folders_apart_want_a_cluster():

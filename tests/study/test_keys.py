@@ -54,9 +54,9 @@ KINDS_OF_LDAT = {
     "features": "9f07ae1ec4",
     "detection": "7f13d9e32f",
     "search": "b4fe0959b9",
-    "autoattack": "d73621f206",
-    "masking": "804ef04f81",
-    "adaptive": "cb3d77eea9",
+    "autoattack": "4a269b53b6",
+    "masking": "f119a7cb23",
+    "adaptive": "695be4c5c1",
 }
 
 

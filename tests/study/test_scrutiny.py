@@ -74,6 +74,17 @@ def test_everything_planned_is_there(run, records):
         assert record.ok and record.images == 20 and set(record.norms) == {"linf", "l2"}
 
 
+@pytest.mark.parametrize("kind", ["autoattack", "masking", "adaptive"])
+def test_no_image_is_scrutinised_that_table_1_has_not(kind, tmp_path):
+    """Its numbers stand beside Table 1's, image by image."""
+    few = open_run("demo", TINY_SCRUTINY | {"scrutiny_images": 20}, tmp_path, jobs=1)
+    many = open_run("demo", TINY_SCRUTINY | {"scrutiny_images": 60}, tmp_path, jobs=1)
+    assert few.profile.eval_images == 20
+    (job,), (same,) = (r.jobs_of(kind, [r.training("ldat")]) for r in (few, many))
+    assert job.path == same.path and job.operations == same.operations
+    assert scrutiny_kinds.images_of(many) == 20
+
+
 def test_a_second_run_computes_nothing(run, monkeypatch):
     monkeypatch.setattr("ldatlib.study.schedule.work", lambda *_: pytest.fail("computed again"))
     open_run("demo", TINY_SCRUTINY, run.root, jobs=1).compute("09", say=silent)

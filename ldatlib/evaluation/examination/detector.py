@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from ldatlib.errors import UserError
-from ldatlib.evaluation.detection import Score, own_score
+from ldatlib.evaluation.detection import Own, Score, own_score
 from ldatlib.evaluation.gate.entry import check
+from ldatlib.evaluation.gate.findings import Finding, Findings
+from ldatlib.evaluation.gate.wrappers import AveragedScore, draw_from
 from ldatlib.evaluation.joint import check_score, differentiable
 from ldatlib.evaluation.named_attacks import check_square
+from ldatlib.evaluation.random_score import check_steady, randomness
 from ldatlib.evaluation.robustness import predict
 
 _LOOKED_AT = 32
@@ -21,7 +24,8 @@ class Detector:
     """A score, and the share of clean images to accept.
 
     ``x_val``, ``y_val`` freeze the threshold; ``rows`` [n] of the test images are attacked.
-    ``left_out``: images given for the threshold that are test images, too.
+    ``left_out``: images given for the threshold that are test images, too. ``findings``: what
+    has to be said of the score, as of a model.
     """
 
     score: Score
@@ -31,6 +35,7 @@ class Detector:
     rows: Tensor
     given: bool
     left_out: int = 0
+    findings: tuple[Finding, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,6 +57,7 @@ class Detector:
     def seen(self, model: nn.Module) -> list[Tensor]:
         """What tells this detector from others: its images, and its scores of some of them."""
         few = self.x_val[:_LOOKED_AT]
+        draw_from(self.score, 0)
         values = [own_score(model, few, self.score)] if callable(self.score) else []
         return [self.x_val, self.y_val, *values]
 
@@ -66,18 +72,20 @@ def detector_of(
     x_val: Tensor | None,
     y_val: Tensor | None,
     norms: Iterable[str],
+    eot: int | None = None,
+    seed: int = 0,
 ) -> Detector | None:
     """The detector, None where there is no score; everything that it needs is tried before.
 
     ``clean`` [N]: the test images that are right. Without ``x_val`` every second test image freezes
     the threshold, and the others are attacked. Of ``x_val`` what is among the test images is left
-    out.
+    out. A randomised score becomes its mean over ``eot`` looks, whose streams begin at ``seed``.
 
     Raises
     ------
-    UserError : as ``joint.check_score`` and ``detection.own_score``; a share out of range; images
-        of another shape, or nothing, to freeze on; a score without a gradient where Square has no
-        room.
+    UserError : as ``joint.check_score`` and ``detection.own_score``; a randomised score without
+        ``eot``; a share out of range; images of another shape, or nothing, to freeze on; a score
+        without a gradient where Square has no room.
     """
     if (x_val is None) != (y_val is None):
         raise UserError("x_val and y_val go together: pass both, or neither")
@@ -108,14 +116,34 @@ def detector_of(
             f"none of the {len(y_val)} images that would freeze the threshold is right; pass "
             "others as x_val and y_val"
         )
+    said: tuple[Finding, ...] = ()
     if callable(score):
         with torch.no_grad():
             own_score(model, x_val[:_LOOKED_AT], score)
+        score, said = _steady(model, x_val, score, eot, seed)
         if not differentiable(model, x, score):
             for norm in norms:
                 check_square(x, norm)
     given = len(rows) == len(x)
-    return Detector(score, float(accept), x_val, y_val, rows, given, left_out)
+    return Detector(score, float(accept), x_val, y_val, rows, given, left_out, said)
+
+
+def _steady(
+    model: nn.Module, x: Tensor, score: Own, eot: int | None, seed: int
+) -> tuple[Own, tuple[Finding, ...]]:
+    """The score, or its mean over looks where it is randomised, and what is said of that."""
+    found = Findings()
+    if isinstance(score, AveragedScore):
+        found.note("score randomised", f"the score is a mean over {score.looks} random looks")
+        return score, tuple(found)
+    if eot is None:
+        check_steady(model, x, score, "pass eot=20")
+        return score, ()
+    said = randomness(model, x, score)
+    if said:
+        found.warn("score randomised", f"{said}; attacked is its mean over {eot} looks")
+        score = AveragedScore(score, eot, seed=seed)
+    return score, tuple(found)
 
 
 def _others(x_val: Tensor, y_val: Tensor, x: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -137,6 +137,7 @@ def plan(
     shape: tuple[int, ...],
     classes: int,
     eot: int | None = None,
+    looks: int = 1,
     score: Score | None = None,
     detector_images: int = 0,
     siblings: int = 0,
@@ -144,8 +145,8 @@ def plan(
     """The parts in their order, and what each costs in forward passes, as if no image fell.
 
     ``images`` that are right without an attack, [channels, height, width] ``shape`` each; as a
-    detector the model is attacked on ``detector_images``; ``siblings`` are networks that images
-    are carried over from.
+    detector the model is attacked on ``detector_images``, and its score is a mean over ``looks``;
+    ``siblings`` are networks that images are carried over from.
     """
     parts = []
     for norm, budget in eps.items():
@@ -167,6 +168,6 @@ def plan(
             parts.append(Planned(norm, "masking", min(images, effort.masking_images), tests))
         if score is not None:
             steps, restarts = effort.detector_steps, effort.detector_restarts
-            passes = cost.of_detector(score, 1, classes, steps, restarts)
+            passes = looks * cost.of_detector(score, 1, classes, steps, restarts)
             parts.append(Planned(norm, "detector", detector_images, {"detector": passes}))
     return [replace(p, attacks={k: v * (eot or 1) for k, v in p.attacks.items()}) for p in parts]

@@ -9,7 +9,7 @@ lowest number known is the number.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ldatlib.evaluation.examination.effort import Planned, effort_of, plan
 from ldatlib.evaluation.examination.progress import Progress, teller
 from ldatlib.evaluation.examination.siblings import Siblings, siblings_of
 from ldatlib.evaluation.gate.entry import gated, said
-from ldatlib.evaluation.gate.wrappers import draw_from
+from ldatlib.evaluation.gate.wrappers import Averaged, draw_from
 from ldatlib.evaluation.partial import Partial, digest_of, identity, weights_of
 from ldatlib.evaluation.robustness import predict, share, to_bits
 from ldatlib.evaluation.side_by_side import check_processes
@@ -91,7 +91,8 @@ def examine(
     siblings : other networks of the same task, by name or in a sequence: images crafted on them are
         shown to the model, as a test for masking. With ``eot`` randomised ones are averaged, too.
     processes : on the CPU, processes of one thread that share the images of an attack.
-    eot : passes over which a randomised model, refused otherwise, is averaged.
+    eot : passes over which a randomised model, and looks over which a randomised ``score`` is
+        averaged; both are refused otherwise.
     state : a folder that keeps what is done, attack by attack, so that an examination that was
         interrupted goes on; at ``deadline`` (seconds of ``time.time()``) it ends by itself with
         ``OutOfTime``.
@@ -121,7 +122,7 @@ def examine(
     with torch.random.fork_rng(), frozen(model), full_precision(model):
         clean, detector, others, doubted, classes, planned = _prepared(
             *(model, x, y, tries, budgets),
-            *(score, accept, x_val, y_val, siblings, batch_size, eot),
+            *(score, accept, x_val, y_val, siblings, batch_size, eot, seed),
         )
         settings = {
             "eps": budgets,
@@ -192,32 +193,37 @@ def survey(
     with torch.random.fork_rng(), frozen(model), full_precision(model):
         *_, doubted, _, planned = _prepared(
             *(model, x, y, tries, budgets),
-            *(score, accept, x_val, y_val, siblings, batch_size, eot),
+            *(score, accept, x_val, y_val, siblings, batch_size, eot, seed),
         )
     return said() + doubted, planned
 
 
 def _prepared(
-    model, x, y, tries, budgets, score, accept, x_val, y_val, siblings, batch_size, eot
+    model, x, y, tries, budgets, score, accept, x_val, y_val, siblings, batch_size, eot, seed
 ) -> tuple[Tensor, Detector | None, dict[str, nn.Module], list[dict[str, str]], int, list[Planned]]:
     """Images right without an attack, the detector, siblings and findings, classes, the plan."""
     draw_from(model, 0)
     clean = predict(model, x, batch_size) == y
-    detector = detector_of(model, x, y, clean, score, accept, x_val, y_val, list(budgets))
+    detector = detector_of(
+        *(model, x, y, clean, score, accept, x_val, y_val, list(budgets), eot, seed)
+    )
     classes = classes_of(model, x)
     others, doubted = siblings_of(siblings, model, x, y, classes, eot)
+    averaged = any(isinstance(net, Averaged) for net in (model, *others.values()))
     planned = plan(
         tries,
         budgets,
         images=int(clean.sum()),
         shape=tuple(x.shape[1:]),
         classes=classes,
-        eot=eot,
+        eot=eot if averaged else None,
+        looks=getattr(detector and detector.score, "looks", 1),
         score=score,
         detector_images=len(detector.rows) if detector else 0,
         siblings=len(others),
     )
-    return clean, detector, others, findings(budgets) + doubted, classes, planned
+    of_score = [asdict(finding) for finding in detector.findings] if detector else []
+    return clean, detector, others, findings(budgets) + doubted + of_score, classes, planned
 
 
 def _of_norm(

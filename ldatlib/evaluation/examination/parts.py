@@ -212,6 +212,7 @@ class Ball:
     def _detector(self, detector: Detector) -> dict:
         bench, rows, effort = self.bench, detector.rows, self.bench.effort
         draw_from(bench.model, 0)
+        draw_from(detector.score, 0)
         found = rejection.reject(
             bench.model,
             bench.x[rows],

@@ -10,7 +10,10 @@ from ldatlib.evaluation.robustness import share, to_bits
 
 # What the gate says of a model that makes its robustness hard to believe. Probabilities do not:
 # their logarithm is evaluated.
-GATE_DOUBTS = ("randomised", "gradient", "input", "chance", "constant", "batch", "budget")
+GATE_DOUBTS = (
+    *("randomised", "score randomised", "gradient", "input"),
+    *("chance", "constant", "batch", "budget"),
+)
 
 
 def of_norm(

@@ -161,7 +161,7 @@ def check_random(
             moved = moved | differ(before, ask(model, few.clone()), _SAME).any()
     if not moved.any():
         if eot is not None:
-            found.note("eot", "all passes give the same logits in eval mode: eot is not needed")
+            found.note("eot", "all passes give the same logits in eval mode: no eot for the model")
         return False
     said = f"the model is randomised: two passes differ on {int(moved.sum())} of {len(x)} images"
     if isinstance(model, Averaged):

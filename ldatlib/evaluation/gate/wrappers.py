@@ -1,4 +1,4 @@
-"""Models behind what they need to be attacked: as modules, on copies, as logits, as a mean."""
+"""Models behind what they need to be attacked: modules, copies, logits, a mean; a score, too."""
 
 import functools
 import inspect
@@ -186,22 +186,48 @@ class Averaged(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        with random_states_kept():
-            stream = (self.seed * 1_000_003 + self.calls) % 2**32
-            torch.manual_seed(stream)
-            np.random.seed(stream)
-            random.seed(stream)
+        with stream(self.seed, self.calls):
             passes = [self.model(x).log_softmax(1) for _ in range(self.passes)]
         return torch.stack(passes).logsumexp(0) - math.log(self.passes)
 
 
-def draw_from(model: nn.Module, place: int) -> None:
-    """Let a mean over random passes go on from this place of its stream; others have none.
+class AveragedScore:
+    """The mean of a randomised score over ``looks`` looks: images [n, ...] -> [n].
+
+    Of a score of one's own, a function of model and images, as ``Averaged`` of a model: every call
+    draws anew, from a stream of its own, and the random states stay; gradients go through the mean.
+    It keeps the score's name.
+    """
+
+    def __init__(self, score: Callable[[nn.Module, Tensor], Tensor], looks: int, *, seed: int = 0):
+        self.score, self.looks, self.seed, self.calls = score, looks, seed, 0
+        self.__qualname__ = str(getattr(score, "__qualname__", type(score).__name__))
+
+    def __call__(self, model: nn.Module, x: Tensor) -> Tensor:
+        self.calls += 1
+        with stream(self.seed, self.calls):
+            looks = torch.stack([self.score(model, x) for _ in range(self.looks)])
+        return (looks if looks.is_floating_point() else looks.to(x.dtype)).mean(0)
+
+
+@contextmanager
+def stream(seed: int, call: int) -> Iterator[None]:
+    """Random numbers of one call, whatever was drawn before; the random states stay."""
+    with random_states_kept():
+        start = (seed * 1_000_003 + call) % 2**32
+        torch.manual_seed(start)
+        np.random.seed(start)
+        random.seed(start)
+        yield
+
+
+def draw_from(model: object, place: int) -> None:
+    """Let a mean over random passes or looks go on from this place of its stream; others have none.
 
     Called before every attack, so that what one draws does not depend on whether those before it
     were run or found again.
     """
-    if isinstance(model, Averaged):
+    if isinstance(model, Averaged | AveragedScore):
         model.calls = place * _CALLS
 
 

@@ -3,8 +3,8 @@
 import re
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ldatlib.files.locks import alone
 from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine
+from ldatlib.study.cluster import cluster_of
 from ldatlib.study.held_out import digits_split
 from ldatlib.study.records.examination import read_examination
 from ldatlib.study.settings import parse_duration, parse_value
@@ -52,6 +53,7 @@ class Request:
     time_limit: str | None = None
     dry_run: bool = False
     processes: int = 1
+    cluster: str | None = None
     batch_size: int = 128
     seed: int = 0
     data_root: str | None = None
@@ -69,6 +71,8 @@ def run(request: Request, say: Say) -> int:
         raise UserError("--threshold-data freezes the threshold of a detector: add --reject SCORE")
     effort_of(request.effort)
     _check_sources(request)
+    if request.cluster and request.processes != 1:
+        raise UserError("--processes are of this machine; --cluster takes a process a worker")
     # From the start, as of every other command: loading counts.
     limit = None if request.time_limit is None else parse_duration(request.time_limit)
     started, folder = time.monotonic(), _folder(request)
@@ -102,19 +106,20 @@ def run(request: Request, say: Say) -> int:
             if limit is not None:
                 limit = max(limit - (time.monotonic() - started), 1e-3)
             try:
-                found = examine(
-                    *(model, x, y, eps),
-                    **how,
-                    processes=request.processes,
-                    state=folder / PARTIAL,
-                    time_limit=limit,
-                    say=say,
-                    class_names=images.class_names,
-                    source=shown(request.source),
-                    data=images.title,
-                    threshold_data=None if freezing is None else freezing.title,
-                    command=request.command,
-                )
+                with _processes(request, limit, say) as processes:
+                    found = examine(
+                        *(model, x, y, eps),
+                        **how,
+                        processes=processes,
+                        state=folder / PARTIAL,
+                        time_limit=limit,
+                        say=say,
+                        class_names=images.class_names,
+                        source=shown(request.source),
+                        data=images.title,
+                        threshold_data=None if freezing is None else freezing.title,
+                        command=request.command,
+                    )
             except OutOfTime as stop:
                 # In the words of the command, not of the file that keeps what is done.
                 reached = f"the time limit of {request.time_limit} was reached"
@@ -127,6 +132,20 @@ def run(request: Request, say: Say) -> int:
     entry = f"none: {missing}" if missing else str(folder / "robustbench")
     say(f"\n{found.verdict}\n\nRobustBench's entry: {entry}\nthe page: {folder / PAGE}")
     return 0
+
+
+@contextmanager
+def _processes(request: Request, limit: float | None, say: Say) -> Iterator[int]:
+    """How many share the images of an attack: on this machine, or a cluster's workers."""
+    cluster = cluster_of(request.cluster, False)
+    if cluster is None:
+        yield request.processes
+        return
+    started = time.monotonic()
+    late = (lambda: False) if limit is None else (lambda: time.monotonic() - started > limit)
+    with cluster.attacking(late) as workers:
+        say(f"attacks and AutoAttack on {workers} workers of {cluster.address}, the rest here")
+        yield workers
 
 
 def _images(data: str, request: Request, model: Any, say: Say, **where: Any) -> Images:

@@ -56,6 +56,7 @@ def _ensemble(norm: ExaminedNorm) -> list:
 def _entry(record: Examination, name: str) -> dict:
     norm = record.norms[name]
     flags = _flags(record, name)
+    averaged = any(entry.name == "randomised" for entry in record.gate)
     left = _ensemble(norm)[-1].left
     footnote = (
         f"On {record.images} test images; AutoAttack met what other attacks had left: alone "
@@ -67,7 +68,7 @@ def _entry(record: Examination, name: str) -> dict:
     known = {field: None for field in ("link", "name", "authors", "additional_data")}
     return {
         **known,
-        "number_forward_passes": record.settings.get("eot") or 1,
+        "number_forward_passes": (record.settings.get("eot") or 1) if averaged else 1,
         "dataset": _DATASETS.get(record.data, record.data),
         "venue": None,
         "architecture": None,

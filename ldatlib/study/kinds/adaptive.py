@@ -87,7 +87,7 @@ class Adaptive(Kind):
         p, eps = ws.profile, ws.profile.budgets
         return {
             "eps": {norm: eps[norm] for norm in p.scrutiny_norms},
-            "images": p.scrutiny_images,
+            "images": scrutiny.asked_of(p),
             "steps": [p.adaptive_steps, p.adaptive_restarts, p.steps],
             "confidences": list(adaptive.CONFIDENCES),
             "fractions": list(FRACTIONS),

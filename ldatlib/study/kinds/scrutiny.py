@@ -24,9 +24,14 @@ from ldatlib.study.workspace import Workspace
 _SMALLEST = 5
 
 
+def asked_of(profile: Profile) -> int:
+    """How many images a profile wants scrutinised: of those of Table 1, with which it compares."""
+    return min(profile.scrutiny_images, profile.eval_images)
+
+
 def images_of(ws: Workspace) -> int:
     """How many images are scrutinised."""
-    return min(ws.profile.scrutiny_images, len(ws.dataset.labels["test"]))
+    return min(asked_of(ws.profile), len(ws.dataset.labels["test"]))
 
 
 def _eps(profile: Profile, norms: tuple[str, ...]) -> dict[str, float]:
@@ -108,7 +113,7 @@ class AutoAttack(_WithSquare):
         return {
             "eps": _eps(ws.profile, ws.profile.autoattack_norms),
             "attacks": list(autoattack.STANDARD),
-            "images": ws.profile.scrutiny_images,
+            "images": asked_of(ws.profile),
             "batch_size": ws.profile.eval_batch,
         }
 
@@ -193,7 +198,7 @@ class Masking(_WithSquare):
         effort = _effort(ws.profile)
         return {
             "eps": _eps(ws.profile, ws.profile.scrutiny_norms),
-            "images": ws.profile.scrutiny_images,
+            "images": asked_of(ws.profile),
             "effort": [effort.steps, effort.restarts, effort.queries, effort.batch_size],
             "siblings": {
                 sibling.label: ws.training_key(sibling) for sibling in siblings(ws, training)

@@ -1,0 +1,186 @@
+"""What a worker of a Dask scheduler does with a job, and which files travel to it and back.
+
+``cluster`` sends it; both see the same run, in a shared folder or in folders of their own.
+"""
+
+import hashlib
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldatlib.errors import Busy, UserError
+from ldatlib.execution import default_device
+from ldatlib.files import PACKAGE, pieces, write_bytes
+from ldatlib.study import jobs as planned
+from ldatlib.study.jobs import Job
+from ldatlib.study.kinds import KINDS
+from ldatlib.study.pool import Work, unpack
+from ldatlib.study.workspace import Workspace
+
+# Workers that may die under one job before it is taken for their killer.
+DEATHS = 20
+# Seconds in which a network file system shows a new file.
+_SEEN = 15
+# What a worker has in common with whoever sends it jobs, and the words for it.
+COMMON = {"python": "Python", "torch": "torch", "ldatlib": "ldatlib (hash of its source)"}
+
+
+def facts() -> dict[str, str]:
+    """What this process is: its versions, device and host."""
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "torch": torch.__version__,
+        "ldatlib": _source(),
+        "device": default_device().type,
+        "host": socket.gethostname(),
+    }
+
+
+def _source() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def compare(ours: dict[str, str], theirs: dict[str, str], worker: str) -> None:
+    """Raises ``UserError`` where a worker has another Python, torch or ldatlib."""
+    for name, words in COMMON.items():
+        if ours[name] != theirs[name]:
+            raise UserError(
+                f"the worker {worker} has {words} {theirs[name]}, here it is {ours[name]}; install "
+                "the same, and start the worker again"
+            )
+
+
+def sees(path: str, token: str) -> str | None:
+    """Why this worker does not see a new file, or cannot write beside it; else None."""
+    until = time.monotonic() + _SEEN
+    while True:
+        try:
+            if Path(path).read_text(encoding="ascii") == token:
+                beside = Path(f"{path}-{os.getpid()}")
+                beside.touch()
+                beside.unlink()
+                return None
+            reason = "another file"
+        except OSError as error:
+            reason = str(error.strerror)
+        if time.monotonic() > until:
+            return reason
+        time.sleep(0.5)
+
+
+def allow_deaths(dask_scheduler: Any) -> None:
+    """Run on the scheduler."""
+    # By itself three, after which a job is given up; ours go on from where they were.
+    dask_scheduler.allowed_failures = max(dask_scheduler.allowed_failures, DEATHS)
+
+
+def run_shared(
+    work: Work, packed: bytes, common: dict[str, str], after: list
+) -> tuple[str | None, dict[str, bytes]]:
+    """A job in the shared folder; ``after`` has what it waited for."""
+    with _named():
+        _prepare(common)
+        ws, job = unpack(packed)
+        return _patiently(work, ws, job, job.path.parent), {}
+
+
+def run_apart(
+    work: Work, packed: bytes, common: dict[str, str], given: dict[str, bytes], run: str
+) -> tuple[str | None, dict[str, bytes]]:
+    """A job in a folder of this worker's machine, from the files given; with those that it left."""
+    from distributed import get_worker
+
+    with _named():
+        _prepare(common)
+        ws, job = unpack(packed)
+        # Beside the worker's own folder, which goes with it.
+        ws.root = Path(get_worker().local_directory).parent / f"ldat-{run}"
+        (job,) = planned.jobs_of(ws, job.kind, [job.training])
+        for name, content in given.items():
+            if not (ws.root / name).exists():
+                write_bytes(ws.root / name, content)
+        reason = _patiently(work, ws, job)
+        left = _progress(ws, job) if reason else _results(ws, job)
+        if job.kind == "train":
+            # Nothing is made from it, so that it goes one way alone.
+            left = [*pieces(ws.checkpoint_path(job.training, "best")), *left]
+        return reason, _contents(ws, left)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Says of a user's error on which worker it was."""
+    try:
+        yield
+    except UserError as error:
+        from distributed import get_worker
+
+        raise UserError(f"on the worker {get_worker().address}: {error}") from error
+
+
+def _prepare(common: dict[str, str]) -> None:
+    """A worker that came later is compared, too."""
+    from distributed import get_worker
+
+    compare(common, facts(), get_worker().address)
+    # Dask's setting for its workers gives freed memory back early: a tenth of the time and more.
+    import dask
+
+    preset = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    name = "MALLOC_TRIM_THRESHOLD_"
+    if os.environ.get(name) == str(preset.get(name)):
+        del os.environ[name]
+
+
+def _patiently(work: Work, ws: Workspace, job: Job, there: Path | None = None) -> str | None:
+    """The job, when nobody else works on it: a dead worker's lock lapses, a living one ends.
+
+    Raises ``UserError`` where the folder ``there`` is gone: made anew, it would be this machine's.
+    """
+    while True:
+        if there is not None and not there.is_dir():
+            raise UserError(
+                f"the shared folder {ws.root} is gone (unmounted, or removed); bring it back, and "
+                "the same command goes on"
+            )
+        try:
+            return work(ws, job, 1)
+        except Busy:
+            time.sleep(1)
+
+
+def _results(ws: Workspace, job: Job) -> list[Path]:
+    """What a finished job leaves."""
+    products = KINDS[job.kind].products(ws, job.training)
+    # The record last: it says that the others are there.
+    return [piece for path in products for piece in pieces(path)] + [job.path]
+
+
+def _progress(ws: Workspace, job: Job) -> list[Path]:
+    """From what an interrupted job goes on."""
+    states = KINDS[job.kind].states(ws, job.training)
+    kept = (ws.root / "partial").glob(f"{job.path.stem}.*.safetensors")
+    return [*(piece for path in states for piece in pieces(path)), *kept]
+
+
+def inputs(ws: Workspace, job: Job) -> dict[str, bytes]:
+    """The contents of the files that a job is made from, by their names in the run's folder."""
+    paths = _progress(ws, job)
+    for kind, training in KINDS[job.kind].needs(ws, job.training):
+        for needed in planned.jobs_of(ws, kind, [training]):
+            paths += _results(ws, needed)
+    return _contents(ws, paths)
+
+
+def _contents(ws: Workspace, paths: list[Path]) -> dict[str, bytes]:
+    return {str(p.relative_to(ws.root)): p.read_bytes() for p in paths if p.is_file()}
