@@ -4,8 +4,7 @@
 
 takes the same settings as the run itself. Whatever of it is done is published, nothing is
 computed; files of an earlier publication that no longer belong are removed. ``--unpack`` is the way
-back: it copies what is published into the run's folder, from which the run goes on. ``--folder``
-keeps a run that is not finished beside what is published, with the weights of all its trainings.
+back: it copies what is published into the run's folder, from which the run goes on.
 """
 
 import argparse
@@ -29,23 +28,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", dest="assignments", action="append", default=[])
     parser.add_argument("--out", help="folder of the run (default: runs/PROFILE)")
-    parser.add_argument("--folder", type=Path, default=RESULTS / PROFILE, help="where it is kept")
     parser.add_argument("--unpack", action="store_true", help="into the run's folder instead")
     options = parser.parse_args()
     run = open_run(PROFILE, parse_assignments(options.assignments), options.out)
+    folder = RESULTS / PROFILE
     if options.unpack:
         # Without the attacked images, of which only some are kept: they are made again.
-        published.unpack(options.folder, run.root, ("records", "checkpoints"))
-        print(f"{options.folder} -> {run.root}")
+        published.unpack(folder, run.root, ("records", "checkpoints"))
+        print(f"{folder} -> {run.root}")
         return
     # Notebook 01 draws features of images; those are not published.
     jobs = [job for number in range(2, 10) for job in run.plan(f"{number:02}")]
     more = open_run(PROFILE, parse_assignments(options.assignments) | SEEDS, options.out)
     jobs += more.jobs_of("train", more.trainings()) + more.jobs_of("whitebox", more.trainings())
-    folder, unfinished = options.folder, options.folder != RESULTS / PROFILE
     weights = {training.label for training in run.select_seed(run.trainings())}
-    if unfinished:
-        weights |= {job.training.label for job in jobs}
     kept = set(published.publish(run, jobs, folder, weights))
     for path in [p for p in folder.rglob("*") if p.is_file() and p not in kept]:
         path.unlink()

@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from ldatlib.data import DESCRIPTION, describe
 from ldatlib.errors import UserError
 from ldatlib.files import load_tensors, save_tensors, write_bytes, write_json
@@ -49,7 +51,13 @@ def publish(ws: Workspace, jobs: Iterable[Job], folder: Path, weights: Iterable[
         # Attacked pixels to about 2e-4: enough for pictures and averages.
         tensors = {key: values[:images] for key, values in tensors.items()} if images else tensors
         kept.append(folder / name / source.name)
-        save_tensors(kept[-1], tensors, header, half=True)
+        draft = kept[-1].with_name(f"draft-{source.name}")
+        save_tensors(draft, tensors, header, half=True)
+        # safetensors orders a header at random: what holds the same stays, byte by byte.
+        if kept[-1].is_file() and _alike(kept[-1], draft):
+            draft.unlink()
+        else:
+            draft.replace(kept[-1])
 
     write_json(folder / DESCRIPTION, describe(ws.dataset))
     for job in {job.path: job for job in jobs if job.done}.values():
@@ -64,6 +72,14 @@ def publish(ws: Workspace, jobs: Iterable[Job], folder: Path, weights: Iterable[
             images = SAVED_IMAGES_LDAT if job.training.name == ws.profile.base else SAVED_IMAGES
             shorten(WHITE_BOX.images_path(ws, job.training), "adversarial", images)
     return kept
+
+
+def _alike(first: Path, second: Path) -> bool:
+    """Whether two files hold the same tensors and the same header."""
+    (tensors, header), (others, other) = load_tensors(first), load_tensors(second)
+    return (header, tensors.keys()) == (other, others.keys()) and all(
+        torch.equal(values, others[name]) for name, values in tensors.items()
+    )
 
 
 def unpack(folder: Path, root: Path, parts: Sequence[str] = FOLDERS) -> None:

@@ -9,7 +9,7 @@ from tiny import TINY, silent
 from ldatlib import open_run
 from ldatlib.data import DESCRIPTION, load_dataset
 from ldatlib.errors import MissingDataError, UserError
-from ldatlib.files import exists
+from ldatlib.files import exists, load_tensors, save_tensors
 from ldatlib.study import published
 
 pytestmark = pytest.mark.slow
@@ -105,3 +105,20 @@ def test_publishing_passes_over_what_is_not_done(source, tmp_path):
     assert "whitebox" in kinds and "autoattack" not in kinds
     assert all(exists(path) for path in kept)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_publishing_again_changes_no_byte(source, folder):
+    """A second publication would be a new version of every file for whoever keeps a history."""
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    jobs = [job for notebook in ("03", "08") for job in source.plan(notebook)]
+    for _ in range(3):
+        published.publish(source, jobs, folder, [source.training("ldat").label])
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == files
+    assert any(path.suffix == ".safetensors" for path in files)
+    # Other weights under the same name do replace it.
+    (weights,) = (folder / "checkpoints").iterdir()
+    tensors, header = load_tensors(weights)
+    save_tensors(weights, {name: values + 1 for name, values in tensors.items()}, header, half=True)
+    published.publish(source, jobs, folder, [source.training("ldat").label])
+    again, _ = load_tensors(weights)
+    assert all(torch.equal(again[name], values) for name, values in tensors.items())
