@@ -247,6 +247,7 @@ def render(run) -> dict[str, str]:
         "cifar10-fig6": cifar_study.replaced(run),
         "cifar10-study": cifar_study.study(run),
         "cifar10-heads": cifar_study.heads(run),
+        "cifar10-parts": cifar_study.parts(run),
         "cifar10-lengths": cifar_study.lengths(run),
         "six-epochs": cifar_study.six_epochs(),
         "way-back": cifar_study.way_back(),

@@ -8,6 +8,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # The study of the likelihood term as it was on a schedule of 6 epochs: kept to be compared with.
 SIX_EPOCHS = PROJECT / "data" / "results" / "cifar10-six-epochs.json"
 WAY_BACK = PROJECT / "data" / "results" / "no-way-back.json"
+# What a short evaluation measures.
+_BASIC = ("natural", "linf_pgd", "l2_pgd")
 # What the study of the likelihood term is made from.
 STUDY = ("train", "validation", "basic")
 
@@ -70,6 +72,54 @@ def heads(run) -> str:
         for (head, attack), record in zip(order, records, strict=True)
     ]
     return markdown(pd.DataFrame(rows), 2)
+
+
+def parts(run) -> str:
+    """One part exchanged for another, everything else alike: McNemar on the same images, Holm."""
+    import pandas as pd
+
+    from ldatlib.report import paired
+    from ldatlib.report.comparisons import right_images
+    from ldatlib.report.words import column_title
+
+    trainings = measured(run, run.factorial_trainings(), ("train", "basic"))
+    found = dict(zip(trainings, run.records("basic", list(trainings.values())), strict=True))
+    (plain,) = run.records("whitebox", [run.training("l2_at")])
+    rows = _exchanged(found, plain)
+    if not rows:
+        return "Not measured yet."
+    pairs = {
+        (part, kept, key): paired.pair(right_images(one, key), right_images(other, key))
+        for part, kept, one, other in rows
+        for key in _BASIC
+    }
+    plain_p = [float(paired.mcnemar_p(p.first_only, p.second_only)) for p in pairs.values()]
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for ((part, kept, key), pair), p in zip(pairs.items(), paired.holm(plain_p), strict=True):
+        line = lines.setdefault((part, kept), {"exchanged": part, "with": kept})
+        value = f"{100 * pair.difference:+.1f} (p = {p:.2g})"
+        line[column_title(key)] = f"**{value}**" if p < paired.ALPHA else value
+    words = f"(McNemar, {len(pairs)} tests, Holm; bold: told apart)"
+    return f"In points {words}:\n\n{markdown(pd.DataFrame(list(lines.values())), 2)}"
+
+
+def _exchanged(found: dict, plain) -> list[tuple]:
+    """(what is exchanged, what else, record with it, record without)."""
+    rows: list[tuple] = []
+    own, attacks = "Algorithm 1", dict.fromkeys(attack for _, attack in found)
+    for attack in attacks:
+        if {("GMM", attack), ("linear", attack)} <= found.keys():
+            pair = (found["GMM", attack], found["linear", attack])
+            rows.append(("GMM for a linear head", attack, *pair))
+    for attack in (attack for attack in attacks if attack != own):
+        for head in ("GMM", "linear"):
+            if {(head, own), (head, attack)} <= found.keys():
+                pair = (found[head, own], found[head, attack])
+                rows.append((f"{own} for {attack}", f"{head} head", *pair))
+    if ("linear", "PGD-CE") in found:
+        pair = (found["linear", "PGD-CE"], plain)
+        rows.append(("half natural images for none (L2-AT)", "linear head, PGD-CE", *pair))
+    return rows
 
 
 def lengths(run) -> str:
