@@ -56,7 +56,7 @@ def page(text: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("letters", nargs="*", help="a to j; none: all")
+    parser.add_argument("letters", nargs="*", help="a to k; none: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes; nothing is written")
     parser.add_argument("--rounds", metavar="N", help="turns of every candidate (default: 5)")
