@@ -1,6 +1,7 @@
 """CIFAR-10 over several trainings of a method: table and sentence of ``cifar_pages``."""
 
 from collections import Counter
+from functools import cache
 
 from markers import markdown, title
 
@@ -11,6 +12,7 @@ SEEDED_RIVALS, SEEDED_COLUMNS = ("standard", "trades", "l2_at", "ldat"), ("natur
 _COLUMNS = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 
 
+@cache
 def _seeded(run) -> tuple[list, list[str]]:
     """Records of Table 1 that are there, of every seed; rivals that may be compared as methods."""
     from ldatlib.report.comparisons import METHOD_SEEDS
@@ -44,16 +46,19 @@ def seeds(run) -> str:
 def seeds_short(run, beside) -> list[str]:
     """One sentence on the rivals ``beside``, or none as long as nobody has several trainings."""
     from ldatlib.report.paired import ALPHA
+    from ldatlib.report.words import budget
 
     records, rivals = _seeded(run)
-    under = ("without an attack", "within L-inf 8/255", "within L2 0.5")
+    balls = {norm: f"within {budget(norm, eps)}" for norm, eps in run.profile.budgets.items()}
+    under = {"natural": "without an attack"} | balls
     found = _methods(records, rivals)
     said = []
     for rival in (name for name in beside if name in rivals):
         parts = []
-        for key, words in zip(SEEDED_COLUMNS, under, strict=True):
+        for key in SEEDED_COLUMNS:
             methods, p = found[rival, key]
-            parts.append(f"{_points(methods)} {words}{'' if p < ALPHA else ' (not told apart)'}")
+            told = "" if p < ALPHA else " (not told apart)"
+            parts.append(f"{_points(methods)} {under[key]}{told}")
         said.append(f"less {title(rival)}: {', '.join(parts)}")
     if not said:
         return []
