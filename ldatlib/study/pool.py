@@ -38,14 +38,16 @@ def execute(
     So many run at once, of one thread each: several processes of one thread beat one process of
     several on networks this small. The first error of a job ends the others.
     """
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.executor import get_memmapping_executor
 
     threads = str(max((os.cpu_count() or 1) // processes, 1))
     environment = {name: os.environ.get(name, threads) for name in _THREADS}
     devices = visible_devices()
     claims = tempfile.TemporaryDirectory(prefix="ldat-") if devices else None
     placing = {"initializer": take_device, "initargs": (claims.name, devices)} if claims else {}
-    executor = get_reusable_executor(
+    # joblib's own, which a later Parallel takes over or replaces: of loky's it takes one that lacks
+    # what it needs.
+    executor = get_memmapping_executor(
         processes, timeout=None if claims else _IDLE, env=environment, **placing
     )
     running: dict = {}

@@ -8,6 +8,7 @@ import pytest
 from tiny import TINY
 
 from ldatlib import UserError
+from ldatlib.evaluation.side_by_side import spread
 from ldatlib.study import notebooks, pool
 from ldatlib.study.jobs import Plan, with_needs
 from ldatlib.study.kinds import KINDS
@@ -88,6 +89,16 @@ def test_the_first_error_ends_the_others(run):
         list(pool.execute(failing, run, plan, 2))
 
 
+def test_processes_of_jobs_and_of_attacks_follow_each_other(run, monkeypatch):
+    """A run's jobs, then attacks on several processes, as a notebook does that examines a model
+    after its run; neither finds the other's processes in its way."""
+    monkeypatch.setattr("joblib.executor._executor_args", None)
+    for again in range(2):
+        ended = list(pool.execute(placed, run, Plan(run, run.jobs_of("train", run.trainings())), 2))
+        assert len(ended) == 3
+        assert spread(pow, [(2, again), (3, 2)], 2) == [2**again, 9]
+
+
 def test_other_images_on_the_way_are_noticed(run):
     (job,) = run.jobs_of("train", [run.training("natural")])
     packed = pool.pack(run, job)
@@ -104,7 +115,7 @@ def test_other_images_on_the_way_are_noticed(run):
 def placed(ws, job, threads):
     """In place of the work: the card that this process sees."""
     time.sleep(0.5)
-    return f"{os.getpid()} {os.environ['CUDA_VISIBLE_DEVICES']}"
+    return f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}"
 
 
 def test_each_process_has_a_card_of_its_own(run, monkeypatch):
