@@ -22,6 +22,8 @@ _WIDE = 4
 _WIDTH, _HEIGHT = 330, 200
 # Array of a row -> images that are accepted, summed over the places from a cut's on.
 _ARRAYS = ("right", "wrong", "clean", "good", "bad", "robust")
+# Light and opaque: a legend takes one opacity, its first layer's, for all of its symbols.
+_BEHIND = "#dbdbdb"
 # What a coin would give.
 _DIAGONAL = [{"false": 0, "true": 0}, {"false": 1, "true": 1}]
 _FATES = {
@@ -175,21 +177,21 @@ def _histogram(chosen: alt.Chart, along: alt.Chart, here: alt.Chart) -> Chart:
         alt.Tooltip("wrong:Q", title="wrong images"),
         alt.Tooltip("clean:Q", title="unattacked images"),
     ]
-    shades = {"right": RIGHT, "wrong": WRONG, "unattacked": VALIDATION}
+    shades = {"right": RIGHT, "wrong": WRONG, "unattacked": _BEHIND}
     colours = alt.Scale(domain=list(shades), range=list(shades.values()))
     legend = alt.Legend(title=None, orient="bottom", direction="horizontal")
 
-    def bars(height: str, floor: Any, what: str, opacity: float) -> alt.Chart:
+    def bars(height: str, floor: Any, what: str) -> alt.Chart:
         shade = alt.Color("what:N", scale=colours, legend=legend)
         where = {"x": x, "x2": "end:Q", "y": y.copy(), "y2": floor}
         where["y"].shorthand = f"{height}:Q"
         of_bar = bins.transform_calculate(what=f"'{what}'")
-        return of_bar.mark_bar(opacity=opacity).encode(**where, color=shade, tooltip=tip)
+        return of_bar.mark_bar(opacity=1).encode(**where, color=shade, tooltip=tip)
 
     zero = alt.Y2Datum(0)
-    behind = bars("behind", zero, "unattacked", 0.45)
-    right = bars("first", zero, "right", 1)
-    wrong = bars("both", alt.Y2("first:Q"), "wrong", 1)
+    behind = bars("behind", zero, "unattacked")
+    right = bars("first", zero, "right")
+    wrong = bars("both", alt.Y2("first:Q"), "wrong")
     frozen = chosen.transform_flatten(["marks", "marked"])
     lines = frozen.mark_rule(strokeDash=[3, 3], color=GREY).encode(
         alt.X("marks:Q"), tooltip=[alt.Tooltip("marked:N", title="threshold"), "marks:Q"]
