@@ -98,13 +98,14 @@ def of_frame(
     records: Callable[[tuple], Iterable[Path]] | None = None,
     marks: Mapping[str, Mapping[tuple, str]] | None = None,
     numbers: pd.DataFrame | None = None,
-    precision: int = 1,
+    precision: int | Mapping[str, int] = 1,
     links: Collection[str] | None = None,
 ) -> Table:
     """A frame for reading as a table; the levels of its index name the rows.
 
     ``records``: the files that a row comes from, by the row's index, a tuple; of the columns
-    ``links`` alone, where said. ``marks``: column -> row -> mark.
+    ``links`` alone, where said. ``marks``: column -> row -> mark. ``precision``: digits behind the
+    point, 1 in columns that a mapping leaves out.
     """
     named = not isinstance(frame.index, pd.RangeIndex)
     levels = [str(level or "") for level in frame.index.names] if named else []
@@ -115,7 +116,8 @@ def of_frame(
         row = [cell(part) for part in key] if named else []
         for column, value in zip(frame.columns, values, strict=True):
             linked = paths if links is None or column in links else ()
-            made = cell(value, linked, precision)
+            digits = precision if isinstance(precision, int) else precision.get(str(column), 1)
+            made = cell(value, linked, digits)
             mark = (marks or {}).get(str(column), {}).get(key, "")
             row.append(Cell(made.text, made.number, "", made.records, mark))
         rows.append(row)

@@ -38,6 +38,15 @@ def test_verdicts_are_counted_as_they_are(report, run):
         assert (int(shown[1]) if shown else 0) == count
 
 
+def test_tests_for_masking_take_a_line_where_all_are_silent(report, run):
+    records = run.records("masking", run.select_seed(run.trainings()))
+    for norm, title in {"linf": "L-inf", "l2": "L2"}.items():
+        tests = [test for record in records for test in record.norms[norm].tests]
+        loud = any(test.verdict != "no alarm" or test.misled or test.overstated for test in tests)
+        assert (f'id="masking-{norm}"' in report) == loud
+        assert (f"Silent for every network under {title}: CE, restarts, " in report) != loud
+
+
 def test_every_table_of_the_run_is_there_with_its_records(report, run):
     tables = set(re.findall(r'<figure class="table" id="([^"]+)"', report))
     wanted = {"table1-linf", "table1-l2", "table4-undefended", "table4-defended"}

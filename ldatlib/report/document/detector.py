@@ -41,7 +41,7 @@ def _thresholds(seen: list[Kept[Detection]]) -> list[Markup]:
         "thresholds",
         "Thresholds, frozen on validation images, and what they do to natural test images.",
         records=lambda key: [paths[key[0]]],
-        precision=3,
+        precision={"value": 3},
     )
     parts = [components.table(made)]
     areas = tables.areas(records)

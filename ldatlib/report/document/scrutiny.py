@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from ldatlib.report import components, conclusions, glossary, tables, words
 from ldatlib.report.comparisons import leaders_of, survivors
+from ldatlib.report.conclusions.saying import listed
 from ldatlib.report.document.alive import pictures
 from ldatlib.report.document.kept import Kept, Section, kept
 from ldatlib.report.grid import BEST, LEVEL, of_frame
@@ -129,7 +130,12 @@ def _masking(found: Scrutiny) -> list[Markup]:
     parts = [components.lines(conclusions.masks(rows))]
     for norm, title in NORMS.items():
         shown = tables.masking_verdicts(records, norm)
-        if not shown.columns.empty:
+        if (shown == tables.SILENT).all(axis=None):
+            # A page of dashes says less than a line.
+            if not shown.empty:
+                silent = f"Silent for every network under {title}: {listed(list(shown.index))}."
+                parts.append(components.lines([silent]))
+        else:
             caption = (
                 f"Tests for gradient masking, {title}. Misled: PGD alone is; overstated: the "
                 "reported worst case is too high."

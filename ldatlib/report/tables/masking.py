@@ -9,6 +9,9 @@ from ldatlib.report import words
 from ldatlib.report.words import NORMS
 from ldatlib.study.records import Masking, Share
 
+# The verdict of a test that finds nothing, for reading.
+SILENT = "-"
+
 
 def masking_rows(records: Sequence[Masking]) -> pd.DataFrame:
     """A row a network, norm and test: verdict, reason, and the shares that it rests on."""
@@ -34,7 +37,7 @@ def masking_verdicts(records: Sequence[Masking], norm: str) -> pd.DataFrame:
             said = {}
             for test in record.norms[norm].tests:
                 kinds = [kind for kind in ("misled", "overstated") if getattr(test, kind)]
-                verdict = test.verdict.replace("no alarm", "-").upper()
+                verdict = test.verdict.replace("no alarm", SILENT).upper()
                 said[test.title] = verdict + (f" ({', '.join(kinds)})" if kinds else "")
             columns[words.network(record.defence, record.ok)] = said
     return pd.DataFrame(columns).rename_axis("test")
