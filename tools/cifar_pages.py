@@ -97,7 +97,7 @@ def short(run) -> str:
     }
     said = [_beside(own, contests, sides) for own in rivals]
     said[-1] += f" (McNemar on the same images, {len(tests)} tests, Holm.)"
-    return bullets([*said, *cifar_seeds.seeds_short(run, BESIDE_CHOSEN)])
+    return bullets(said)
 
 
 def _beside(own: str, contests: dict, sides: dict[str, list[tuple[str, str, str]]]) -> str:
@@ -148,19 +148,37 @@ def facts(run) -> str:
 
 
 def total(run) -> str:
-    """What everything that is published took, in hours of one core."""
-    from ldatlib.study.records import read
+    """What everything that is published took, and by its operations the rest of the profile."""
+    from collections import defaultdict
+    from dataclasses import asdict
 
-    jobs = {job.path: job for number in range(2, 10) for job in run.plan(f"{number:02}")}
-    seconds = {"train": 0.0, "rest": 0.0}
+    from ldatlib.study.profiles import load_profile
+    from ldatlib.study.records import read
+    from ldatlib.study.run import open_run
+
+    # The published profile names what there is, that of the trainings everything.
+    named = ("betas", "replaced_attacks", "likelihood_switches", "other_switches")
+    every = {name: asdict(load_profile("cifar10-small"))[name] for name in named}
+    whole = open_run(run.profile.name, every, run.root, jobs=1)
+    jobs = {job.path: job for number in range(2, 10) for job in whole.plan(f"{number:02}")}
+    seconds: dict[str, float] = defaultdict(float)
+    operations: dict[bool, dict[str, float]] = {flag: defaultdict(float) for flag in (True, False)}
     for job in jobs.values():
+        operations[job.done][job.kind] += job.operations
         if job.done:
-            seconds["train" if job.kind == "train" else "rest"] += read(job.path).seconds
-    trained, rest = (value / 3600 for value in seconds.values())
-    done = sum(job.done for job in jobs.values())
-    return (
+            seconds[job.kind] += read(job.path).seconds
+    done, spent = sum(job.done for job in jobs.values()), sum(seconds.values()) / 3600
+    trained, rest = seconds["train"] / 3600, spent - seconds["train"] / 3600
+    said = (
         f"{done} of {len(jobs)} results: trainings {trained:.1f} h of one core, evaluations "
-        f"{rest:.1f} h, so {(trained + rest) / 2:.1f} h of two cores."
+        f"{rest:.1f} h, so {spent / 2:.1f} h of two cores"
+    )
+    open_ = operations[False]
+    more = sum(open_[kind] * seconds[kind] / operations[True][kind] for kind in open_) / 3600
+    return (
+        f"{said}; with the rest {(spent + more) / 2:.1f} h, by their operations."
+        if more
+        else f"{said}."
     )
 
 
@@ -236,6 +254,7 @@ def render(run) -> dict[str, str]:
         "cifar10-table1-linf": table1(run, ["natural", *linf, "linf"]),
         "cifar10-table1-l2": table1(run, ["natural", *l2, "l2"]),
         "cifar10-seeds": cifar_seeds.seeds(run),
+        "cifar10-methods": cifar_seeds.methods(run),
         "cifar10-cost": cost(run),
         "cifar10-facts": facts(run),
         "cifar10-total": total(run),

@@ -1,9 +1,10 @@
 """CIFAR-10 over several trainings of a method: table and sentence of ``cifar_pages``."""
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 
-from markers import markdown, title
+from markers import markdown, paragraph, title
 
 # What has several trainings: the other results of the profile are of one.
 SEEDS = {"seeds": 3, "seeded": "standard,trades,l2_at,ldat,ldat_chosen"}
@@ -28,44 +29,56 @@ def _seeded(run) -> tuple[list, list[str]]:
 
 def seeds(run) -> str:
     """Accuracies over seeds, and the chosen LDAT against every rival that has several, too."""
-    from ldatlib.report import glossary, tables
+    from ldatlib.report import tables
     from ldatlib.report.words import column_title
 
     records, rivals = _seeded(run)
     spread = tables.over_seeds(records)
     if spread.empty:
         return "One training of each so far."
-    spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
-    wide = spread.pivot(index="defence", columns="column", values="value")[list(_COLUMNS)]
-    wide = wide.rename(columns=column_title)
+    wide = _wide(spread, _COLUMNS).rename(columns=column_title)
     wide.insert(0, "seeds", spread.groupby("defence").seeds.first())
-    wide = markdown(wide.rename(index=glossary.defence).reset_index())
+    wide = markdown(wide.rename(index=title).reset_index())
     return f"{wide}\n\n{_against(records, rivals)}" if rivals else wide
 
 
-def seeds_short(run, beside) -> list[str]:
-    """One sentence on the rivals ``beside``, or none as long as nobody has several trainings."""
+def methods(run) -> str:
+    """The methods that have as many trainings, and how the chosen LDAT stands to the others."""
+    from ldatlib.report import tables
+    from ldatlib.report.conclusions.saying import listed
     from ldatlib.report.paired import ALPHA
-    from ldatlib.report.words import budget
 
     records, rivals = _seeded(run)
-    balls = {norm: f"within {budget(norm, eps)}" for norm, eps in run.profile.budgets.items()}
-    under = {"natural": "without an attack"} | balls
-    found = _methods(records, rivals)
+    if not rivals:
+        return "One training of each so far."
+    under, found = _under(run), _methods(records, rivals)
+    wide = _wide(tables.over_seeds(records, SEEDED_COLUMNS), SEEDED_COLUMNS)
+    wide = wide.loc[[*rivals, "ldat_chosen"]].rename(index=title, columns=under)
     said = []
-    for rival in (name for name in beside if name in rivals):
-        parts = []
-        for key in SEEDED_COLUMNS:
-            methods, p = found[rival, key]
-            told = "" if p < ALPHA else " (not told apart)"
-            parts.append(f"{_points(methods)} {under[key]}{told}")
-        said.append(f"less {title(rival)}: {', '.join(parts)}")
-    if not said:
-        return []
-    return [
-        f"Three trainings of each, Table 1's attacks, in points: {title('ldat_chosen')} "
-        f"{'; '.join(said)}. (Welch, {len(found)} tests, Holm.)"
-    ]
+    for key in SEEDED_COLUMNS:
+        told: dict[str, list[str]] = {"ahead of": [], "behind": [], "not told apart from": []}
+        for rival in rivals:
+            compared, p = found[rival, key]
+            side = "ahead of" if compared.difference > 0 else "behind"
+            told[side if p < ALPHA else "not told apart from"].append(title(rival))
+        parts = [f"{side} {listed(names)}" for side, names in told.items() if names]
+        said.append(f"{under[key]} {', '.join(parts)}")
+    sentence = f"{title('ldat_chosen')} is {'; '.join(said)} (Welch, {len(found)} tests, Holm)."
+    return f"{markdown(wide.reset_index())}\n\n{paragraph(sentence)}"
+
+
+def _wide(spread, keys: Sequence[str]):
+    """Defences x columns, mean ± standard deviation, of ``tables.over_seeds``."""
+    spread["value"] = [f"{m:.1f} ± {s:.1f}" for m, s in zip(spread["mean"], spread.sd, strict=True)]
+    return spread.pivot(index="defence", columns="column", values="value")[list(keys)]
+
+
+def _under(run) -> dict[str, str]:
+    """The columns that methods are compared in, in words."""
+    from ldatlib.report.words import budget
+
+    balls = {norm: f"within {budget(norm, eps)}" for norm, eps in run.profile.budgets.items()}
+    return {"natural": "without an attack"} | balls
 
 
 def _against(records, rivals: list[str]) -> str:

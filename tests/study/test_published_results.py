@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from tiny import PROJECT
 from ldatlib import load_model, open_run
 from ldatlib.files import read_json
 from ldatlib.report import tables
-from ldatlib.study.profiles import RESULTS
+from ldatlib.study.notebooks import COMPUTES
+from ldatlib.study.profiles import RESULTS, load_profile
 from ldatlib.study.records import read
 from ldatlib.study.switches import CHOSEN_SWITCH
 
@@ -56,6 +58,17 @@ def test_all_of_table_1_is_there(run):
     for record in run.records("whitebox", trainings):
         assert set(record.attacks) == keys
         assert record.clean_accuracy.count == run.profile.eval_images
+
+
+def test_every_notebook_finds_its_results_and_shows_every_training(run):
+    """What the profile names of the study is what there is: no more, no less."""
+    missing = [job.path.name for number in COMPUTES for job in run.plan(number) if not job.done]
+    assert missing == []
+    whole = asdict(load_profile("cifar10-small"))
+    named = ("betas", "replaced_attacks", "likelihood_switches", "other_switches")
+    widest = open_run("cifar10-published", {name: whole[name] for name in named}, run.root, jobs=1)
+    trained = {t.label for t in widest.ablations() if widest.jobs_of("train", [t])[0].done}
+    assert trained == {t.label for t in run.ablations()}
 
 
 def test_weights_are_small_and_load(run):
