@@ -42,11 +42,9 @@ def bits(right) -> str:
 def finished(run) -> None:
     """``UserError`` unless everything that the pages quote is there."""
     from ldatlib.errors import UserError
+    from ldatlib.study.notebooks import everything
 
-    missing = [
-        job.path.stem for number in ("03", "05", "06", "09") for job in run.plan(number)
-        if not job.done
-    ]  # fmt: skip
+    missing = [job.path.stem for job in everything(run) if not job.done]
     if missing:
         raise UserError(f"{run.root} lacks {missing[0]} and {len(missing) - 1} more: finish it")
 
@@ -63,6 +61,14 @@ def source(run) -> dict[str, Any]:
 
     (record,) = run.records("train", [run.training("ldat")])
     return {**msgspec.to_builtins(record.provenance), "date": when(run)}
+
+
+def seconds(run) -> dict[str, float]:
+    """What each job of the run has taken of one core, by its name."""
+    from ldatlib.files import read_json
+    from ldatlib.study.notebooks import everything
+
+    return {job.name: read_json(job.path)["seconds"] for job in everything(run)}
 
 
 def contests(run) -> list[dict[str, Any]]:
@@ -213,6 +219,7 @@ def record(run, others: list[dict[str, Any]]) -> dict[str, Any]:
         "kernels": torch.backends.cpu.get_cpu_capability(),
         "values": values(run),
         "searched": searched(run),
+        "seconds": seconds(run),
         "others": others,
     }
 

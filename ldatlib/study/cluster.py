@@ -26,13 +26,14 @@ from ldatlib.study.pool import Work, pack
 from ldatlib.study.worker import (
     COMMON,
     DEATHS,
-    allow_deaths,
     compare,
     facts,
     inputs,
     run_apart,
     run_shared,
     sees,
+    settle_worker,
+    settling,
 )
 from ldatlib.study.workspace import Workspace
 
@@ -95,6 +96,8 @@ class Cluster:
             from distributed import KilledWorker
 
             found = self._versions(client, late)
+            self._settle(client)
+            client.run(settle_worker)
             workers = {"workers": list(found), "allow_other_workers": False}
             try:
                 with elsewhere(backend="dask", client=client, **workers):
@@ -161,12 +164,17 @@ class Cluster:
         """Each job when it has ended, or with the reason why the deadline left it unfinished."""
         with self.connect() as client:
             self._check(client, ws)
-            with suppress(Exception):  # a scheduler without ldatlib keeps its own limit
-                client.run_on_scheduler(allow_deaths)
+            self._settle(client)
             try:
                 yield from _Sending(client, work, ws, plan, self.shared).results()
             except (CancelledError, OSError) as error:
                 raise self._gone(error) from error
+
+    def _settle(self, client: Any) -> None:
+        with suppress(Exception):  # one of another Python keeps its own limit and pace
+            client.run_on_scheduler(settling())
+        with suppress(Exception):  # workers may have none
+            client.run(settling(), nanny=True)
 
     def _gone(self, error: BaseException) -> BaseException:
         if isinstance(error, UserError):
@@ -238,7 +246,7 @@ class _Sending:
 
     def _submit(self, job: Job) -> Any:
         after = [self.futures[path] for path in self.plan.needs[job.path]]
-        common = {name: facts()[name] for name in COMMON}
+        common = {name: fact for name, fact in facts().items() if name in COMMON}
         (there,) = planned.jobs_of(self.there, job.kind, [job.training])
         packed = pack(self.there, there)
         if self.shared:

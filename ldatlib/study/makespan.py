@@ -1,7 +1,7 @@
 """How long a plan takes on so many workers: the schedule played through, without computing."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,13 @@ class Makespan:
         return "the longest chain" if self.seconds < 1.001 * self.chain else "the last jobs"
 
 
-def makespan(plan: Plan, workers: int, rate: float, bandwidth: float | None = None) -> Makespan:
+def makespan(
+    plan: Plan,
+    workers: int,
+    rate: float,
+    bandwidth: float | None = None,
+    measured: Mapping[Path, float] | None = None,
+) -> Makespan:
     """The time of a plan, its jobs given out as ``schedule`` does: ready ones, most urgent first.
 
     Parameters
@@ -54,9 +60,15 @@ def makespan(plan: Plan, workers: int, rate: float, bandwidth: float | None = No
     rate : operations a second of each.
     bandwidth : bytes a second between them, where files travel; every job then waits for those of
         one network.
+    measured : seconds that jobs have taken, by their paths, in place of operations over ``rate``;
+        the order stays that of their operations, for whoever plans does not know them.
     """
     check_count("workers", workers)
     travel = _TYPICAL / bandwidth if bandwidth else 0.0
+
+    def seconds_of(job: Job) -> float:
+        return (measured or {}).get(job.path, job.operations / rate) + travel
+
     rank = {job.path: number for number, job in enumerate(plan.jobs)}
     missing = {job.path: len(plan.needs[job.path]) for job in plan.jobs}
     made_from: dict[Path, list[Job]] = {job.path: [] for job in plan.jobs}
@@ -70,7 +82,7 @@ def makespan(plan: Plan, workers: int, rate: float, bandwidth: float | None = No
     while ready or running:
         while ready and len(running) < workers:
             number = heapq.heappop(ready)
-            seconds = plan.jobs[number].operations / rate + travel
+            seconds = seconds_of(plan.jobs[number])
             work += seconds
             heapq.heappush(running, (now + seconds, number))
         now, number = heapq.heappop(running)
@@ -78,7 +90,7 @@ def makespan(plan: Plan, workers: int, rate: float, bandwidth: float | None = No
             missing[job.path] -= 1
             if not missing[job.path]:
                 heapq.heappush(ready, rank[job.path])
-    chain = sum(job.operations / rate + travel for job in plan.longest_chain())
+    chain = sum(map(seconds_of, plan.longest_chain()))
     return Makespan(workers, now, work, chain)
 
 

@@ -3,12 +3,13 @@
 ``cluster`` sends it; both see the same run, in a shared folder or in folders of their own.
 """
 
+import functools
 import hashlib
 import os
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from ldatlib.study.workspace import Workspace
 DEATHS = 20
 # Seconds in which a network file system shows a new file.
 _SEEN = 15
+# Milliseconds between two looks that a process of Dask takes at itself.
+_RARELY = 1000
 # What a worker has in common with whoever sends it jobs, and the words for it.
 COMMON = {"python": "Python", "torch": "torch", "ldatlib": "ldatlib (hash of its source)"}
 
@@ -43,7 +46,9 @@ def facts() -> dict[str, str]:
     }
 
 
+@functools.cache
 def _source() -> str:
+    # Once: what is loaded stays as it was, whatever becomes of the files.
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
@@ -78,10 +83,40 @@ def sees(path: str, token: str) -> str | None:
         time.sleep(0.5)
 
 
-def allow_deaths(dask_scheduler: Any) -> None:
-    """Run on the scheduler."""
-    # By itself three, after which a job is given up; ours go on from where they were.
-    dask_scheduler.allowed_failures = max(dask_scheduler.allowed_failures, DEATHS)
+def settling() -> Callable[[Any], None]:
+    """A function that lets a scheduler, nanny or worker of Dask leave the cores to the jobs.
+
+    By themselves each of them wakes 50 times a second to see whether it is late, and a worker
+    looks 100 times a second at what a job is doing: a tenth of a small network's training and more.
+    The scheduler also learns that jobs go on from where they were when their worker dies.
+
+    It goes to them by value, as no function of a module does: only workers need ldatlib, and the
+    seconds and the memory that torch takes.
+    """
+    rarely, deaths = _RARELY, DEATHS
+
+    def settle(dask_scheduler: Any) -> None:
+        for name in ("profile", "tick"):
+            callback = dask_scheduler.periodic_callbacks.get(name)
+            if callback is not None:
+                callback.callback_time = max(callback.callback_time, rarely)
+        if hasattr(dask_scheduler, "allowed_failures"):
+            # By itself three, after which a job is given up.
+            dask_scheduler.allowed_failures = max(dask_scheduler.allowed_failures, deaths)
+
+    return settle
+
+
+def settle_worker(dask_worker: Any) -> None:
+    """Run on a worker, before anything is computed there."""
+    import dask
+
+    settling()(dask_worker)
+    # Dask's setting for its workers gives freed memory back early: a tenth of the time and more.
+    preset = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    name = "MALLOC_TRIM_THRESHOLD_"
+    if os.environ.get(name) == str(preset.get(name)):
+        del os.environ[name]
 
 
 def run_shared(
@@ -133,13 +168,7 @@ def _prepare(common: dict[str, str]) -> None:
     from distributed import get_worker
 
     compare(common, facts(), get_worker().address)
-    # Dask's setting for its workers gives freed memory back early: a tenth of the time and more.
-    import dask
-
-    preset = dask.config.get("distributed.nanny.pre-spawn-environ", {})
-    name = "MALLOC_TRIM_THRESHOLD_"
-    if os.environ.get(name) == str(preset.get(name)):
-        del os.environ[name]
+    settle_worker(get_worker())
 
 
 def _patiently(work: Work, ws: Workspace, job: Job, there: Path | None = None) -> str | None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import cloudpickle
 import pytest
 import torch
 from test_killed import SMALL
@@ -190,6 +191,21 @@ def test_another_version_on_a_worker_is_one_line(name):
         worker_module.compare(
             worker_module.facts(), worker_module.facts() | {name: "x"}, "tcp://w:1"
         )
+
+
+def test_processes_of_dask_look_at_themselves_once_a_second():
+    """A scheduler and a nanny get the function by value, and import nothing of ours for it."""
+    code = (
+        "import pickle, sys, types\n"
+        "looks = {n: types.SimpleNamespace(callback_time=t) for n, t in (('tick', 20), ('x', 5))}\n"
+        "server = types.SimpleNamespace(periodic_callbacks=looks, allowed_failures=3)\n"
+        "pickle.load(sys.stdin.buffer)(server)\n"
+        "print([one.callback_time for one in looks.values()], server.allowed_failures)\n"
+        "print('torch' in sys.modules or 'ldatlib' in sys.modules)"
+    )
+    sent = cloudpickle.dumps(worker_module.settling())
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+    assert done.stdout.decode().split("\n")[:2] == ["[1000, 5] 20", "False"]
 
 
 class Pretended:

@@ -62,6 +62,12 @@ def test_files_take_time_on_their_way():
     assert makespan(plan, 2, 1.0, bandwidth=2e8).seconds == 8
 
 
+def test_measured_seconds_take_the_place_of_operations():
+    """a takes 10 s where 4 were planned, b beside c after it; d and e lie beside a."""
+    found = makespan(FORK, 2, 1.0, measured={Path("a"): 10.0})
+    assert (found.seconds, found.work, found.chain) == (12, 18, 12)
+
+
 @pytest.mark.parametrize("text", ["", "0", "1,x", "-1", "1,,2"])
 def test_numbers_of_workers(text):
     assert counts_of("1,2,16") == [1, 2, 16]
