@@ -127,9 +127,9 @@ def costs(engines: dict[str, AbstractContextManager[Engine]], further: int, roun
         print(f"| {name} | {first:.2f} | {later:.3f} | {1000 * each:.1f} |")
     ours, theirs = found.values()
     once, each = (theirs[place] - ours[place] for place in (1, 2))
-    first, second = found
-    more = f"{once + 100 * each:.1f} s more than {first}"
-    print(f"\nof a run of 100 jobs, however long, {second} take {more}\n")
+    own, other = found
+    more = f"{once + 100 * each:.1f} s more than {own}"
+    print(f"\nof a run of 100 jobs, however long, {other} take {more}\n")
 
 
 def main() -> None:
