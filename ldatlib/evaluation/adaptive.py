@@ -40,7 +40,7 @@ from ldatlib.evaluation.square import random_climb
 
 CONFIDENCES = (0.5, 2.0, 5.0, 10.0, 20.0)
 # As many as AutoAttack aims at.
-_TARGETS = 9
+TARGETS = 9
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _far_in_each(model: nn.Module, x: Tensor, y: Tensor, ball: dict[str, Any]) -
         return objective
 
     with torch.no_grad():
-        targets = ranked_wrong(model(x), y)[:, :_TARGETS].unbind(1)
+        targets = ranked_wrong(model(x), y)[:, :TARGETS].unbind(1)
     alone = ball | {"goal": float("inf")}
     return [search([of(target)], x, **alone).images for target in targets]
 

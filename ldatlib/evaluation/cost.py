@@ -5,8 +5,9 @@ An input gradient counts as one more pass.
 
 from collections.abc import Sequence
 
-from ldatlib.evaluation.adaptive import number_of_searches
+from ldatlib.evaluation.adaptive import CONFIDENCES, TARGETS, number_of_searches
 from ldatlib.evaluation.detection import Score
+from ldatlib.evaluation.gate.wrappers import AveragedScore
 from ldatlib.evaluation.masking import ball, landscape
 from ldatlib.evaluation.masking.bench import Effort
 from ldatlib.evaluation.named_attacks import Attack
@@ -57,12 +58,31 @@ def of_masking(effort: Effort, classes: int, siblings: int = 0) -> int:
     return 2 * effort.steps * searches + looks + effort.queries + 2 * len(landscape.SURFACE)
 
 
-def of_detector(score: Score, thresholds: int, classes: int, steps: int, restarts: int) -> int:
-    """All attacks on a score with a gradient, at so many thresholds.
+def of_detector(
+    score: Score,
+    thresholds: int,
+    classes: int,
+    steps: int,
+    restarts: int,
+    queries: int | None = None,
+) -> int:
+    """All attacks on a score, at so many thresholds; ``queries`` where it has no gradient.
 
     Beside the thresholds the highest score, and the lowest of each fraction of the budget, in
-    three and four searches.
+    three and four searches. Without a gradient Square climbs, in one fewer each, from images of
+    greatest margin, which has one; of a mean over looks from those of single classes, too. A look
+    counts as one pass, whatever the score does in it.
     """
-    searches = 3 + 4 * len(FRACTIONS)
-    searches += thresholds * number_of_searches(score, classes, restarts)
-    return 2 * (steps + len(RADII)) * searches
+    a_search = 2 * (steps + len(RADII))
+    looks = getattr(score, "looks", 1)
+    if queries is None:
+        searches = 3 + 4 * len(FRACTIONS)
+        searches += thresholds * number_of_searches(score, classes, restarts)
+        return looks * searches * a_search
+    climbs = 2 + 3 * len(FRACTIONS)
+    climbs += thresholds * number_of_searches(score, classes, restarts, steep=False)
+    begun = len(CONFIDENCES)
+    if isinstance(score, AveragedScore):
+        begun += min(TARGETS, classes - 1)
+    # One look more at where a climb begins.
+    return begun * a_search + looks * climbs * (queries + 1)

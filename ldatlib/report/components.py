@@ -5,7 +5,6 @@ template, such as a class's name, is text. A page asks for no other file and not
 its policy forbids it.
 """
 
-import base64
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import Image
 
 from ldatlib.report.grid import Table
 from ldatlib.report.page import DESCRIPTION
+from ldatlib.report.pictures import uri_of_png
 
 # Nothing but what stands in the page is shown; scripts are those of the page, or none at all.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -132,8 +132,7 @@ def table(content: Table, download: bool = True) -> Markup:
 
 def figure(content: bytes, said: str, name: str = "") -> Markup:
     """A PNG's bytes with what it shows, below it and as its alternative text."""
-    data = base64.b64encode(content).decode()
-    return _render("figure", data=data, said=said, name=name)
+    return _render("figure", uri=uri_of_png(content), said=said, name=name)
 
 
 def picture(path: Path, title: str, name: str = "") -> Markup:
@@ -148,8 +147,8 @@ def chart(name: str, drawn: Markup, caption: str, static: bytes | None = None) -
 
     ``static``: the same as a PNG, for print and where no script runs.
     """
-    data = base64.b64encode(static).decode() if static else ""
-    return _render("chart", name=name, drawn=drawn, caption=caption, data=data)
+    uri = uri_of_png(static) if static else ""
+    return _render("chart", name=name, drawn=drawn, caption=caption, uri=uri)
 
 
 def lead(text: str) -> Markup:

@@ -315,8 +315,29 @@ def test_the_announced_cost_counts_looks_where_they_are_taken(net, images):
         how = {"eps": {"linf": 0.05}, "effort": "least", "score": score} | more
         return {part.part: part.passes for part in survey(net, *images, **how)[1]}
 
-    once, averaged = planned(lambda m, x: x.mean((1, 2, 3))), planned(counted, eot=4)
+    def noisy(model, x):
+        return (x + 0.1 * torch.randn_like(x)).mean((1, 2, 3))
+
+    once, averaged = planned(lambda m, x: x.mean((1, 2, 3))), planned(noisy, eot=4)
     assert averaged.pop("detector") == 4 * once.pop("detector") and averaged == once
+
+
+@pytest.mark.parametrize("eot", [None, 4])
+def test_the_announced_cost_of_a_detector_without_a_gradient_is_that_of_squares(net, images, eot):
+    """Its images are counted where the attack calls the score, which does not see a gradient."""
+    seen = 0
+
+    def rounded(model, x):
+        nonlocal seen
+        seen += len(x)
+        noise = 0.001 * torch.randn(len(x), device=x.device) if eot else 0
+        return (10 * x.detach().mean((1, 2, 3)) + noise).round()
+
+    how = {"eps": {"linf": 0.02}, "score": rounded, "effort": "quick", "eot": eot}
+    (detector,) = [p for p in survey(net, *images, **how)[1] if p.part == "detector"]
+    seen = 0
+    examine(net, *images, **how)
+    assert 0.5 * detector.total < seen < 1.1 * detector.total
 
 
 def test_a_fixed_score_of_a_randomised_model_is_not_blamed(net, images):

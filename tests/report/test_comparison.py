@@ -183,7 +183,7 @@ def test_the_page_escapes_everything_and_asks_for_nothing(pair):
     found = compare(*pair)
     page = found.html()
     assert "<script" not in page and "<b>a</b>" not in page and "&lt;b&gt;a&lt;/b&gt;" in page
-    assert set(re.findall(r'src="([^,"]{0,40})', page)) == {"data:image/png;base64"}
+    assert set(re.findall(r'src="([^,"]{0,40})', page)) == {"data:image/webp;base64"}
     assert "default-src 'none'" in page and page.index("p = ") < page.index("<table")
     assert "<script" not in found._repr_html_() and 'class="verdict' in found._repr_html_()
     with pytest.raises(UserError, match="unknown table"):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hostile import NAMES, Structure
 from markupsafe import Markup
+from PIL import Image
 
 from ldatlib.report import components, grid
 from ldatlib.report.components import Drawing, Entry, Finding
@@ -73,6 +74,13 @@ def test_a_page_runs_no_more_than_it_needs():
     assert drawn.count("const drawn = 1 < 2;") == drawn.count(".own{}") == 1
 
 
+def png():
+    """A picture of one pixel, as a file."""
+    written = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(written, "PNG")
+    return written.getvalue()
+
+
 def test_every_part_has_the_elements_of_plain_names():
     def parts(name):
         yield components.warning(name, name)
@@ -80,8 +88,8 @@ def test_every_part_has_the_elements_of_plain_names():
         yield components.advice(name, [name], [name])
         yield components.counts({name: 3})
         yield components.verdict([name], True)
-        yield components.figure(b"", name, "n")
-        yield components.chart("n", Markup("<div></div>"), name, b"")
+        yield components.figure(png(), name, "n")
+        yield components.chart("n", Markup("<div></div>"), name, png())
 
     for name in NAMES:
         for ours, plain in zip(parts(name), parts("plain"), strict=True):

@@ -161,7 +161,7 @@ def test_the_page_escapes_everything_and_asks_for_nothing(examined):
     assert "&lt;b&gt;model&lt;/b&gt;.py:make &amp; more" in page
     assert "&lt;dir&gt;" in page
     # Nothing is fetched: every picture is in the page, and a policy forbids the rest.
-    assert set(re.findall(r'src="([^,"]{0,40})', page)) == {"data:image/png;base64"}
+    assert set(re.findall(r'src="([^,"]{0,40})', page)) == {"data:image/webp;base64"}
     assert "default-src 'none'" in page and "href" not in page and "@import" not in page
     # The verdict stands before everything else.
     assert page.index("at most") < page.index("<table")

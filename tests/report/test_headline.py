@@ -71,7 +71,11 @@ def test_advice_says_when_and_when_not():
 
 @pytest.mark.parametrize(
     ("helps", "said"),
-    [(True, ", more than without"), (False, ", no more than without"), (None, "cannot tell")],
+    [
+        (True, ", more than without rejection."),
+        (False, ", no more than without rejection."),
+        (None, ", not told apart from what it keeps without."),
+    ],
 )
 def test_what_rejecting_is_worth(helps, said):
     row = {"defence": "ldat", "norm": "l2", "score": "posterior", "cut": 0.571, "images": 100}

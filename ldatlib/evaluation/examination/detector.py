@@ -23,7 +23,8 @@ _LOOKED_AT = 32
 class Detector:
     """A score, and the share of clean images to accept.
 
-    ``x_val``, ``y_val`` freeze the threshold; ``rows`` [n] of the test images are attacked.
+    ``x_val``, ``y_val`` freeze the threshold; ``rows`` [n] of the test images are attacked, by
+    gradients where the score is ``steep``, else by Square.
     ``left_out``: images given for the threshold that are test images, too. ``findings``: what
     has to be said of the score, as of a model.
     """
@@ -34,6 +35,7 @@ class Detector:
     y_val: Tensor
     rows: Tensor
     given: bool
+    steep: bool = True
     left_out: int = 0
     findings: tuple[Finding, ...] = ()
 
@@ -117,15 +119,16 @@ def detector_of(
             "others as x_val and y_val"
         )
     said: tuple[Finding, ...] = ()
+    steep = True
     if callable(score):
         with torch.no_grad():
             own_score(model, x_val[:_LOOKED_AT], score)
         score, said = _steady(model, x_val, score, eot, seed)
-        if not differentiable(model, x, score):
-            for norm in norms:
-                check_square(x, norm)
+        steep = differentiable(model, x, score)
+        for norm in () if steep else norms:
+            check_square(x, norm)
     given = len(rows) == len(x)
-    return Detector(score, float(accept), x_val, y_val, rows, given, left_out, said)
+    return Detector(score, float(accept), x_val, y_val, rows, given, steep, left_out, said)
 
 
 def _steady(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from ldatlib.errors import UserError
 from ldatlib.evaluation import cost
 from ldatlib.evaluation.autoattack import FEWEST_CLASSES, STANDARD, most_targets
-from ldatlib.evaluation.detection import Score
+from ldatlib.evaluation.examination.detector import Detector
 from ldatlib.evaluation.masking.bench import Effort as MaskingEffort
 from ldatlib.evaluation.named_attacks import METHODS, Attack, has_room_for_square
 
@@ -137,16 +137,14 @@ def plan(
     shape: tuple[int, ...],
     classes: int,
     eot: int | None = None,
-    looks: int = 1,
-    score: Score | None = None,
-    detector_images: int = 0,
+    detector: Detector | None = None,
     siblings: int = 0,
 ) -> list[Planned]:
     """The parts in their order, and what each costs in forward passes, as if no image fell.
 
     ``images`` that are right without an attack, [channels, height, width] ``shape`` each; as a
-    detector the model is attacked on ``detector_images``, and its score is a mean over ``looks``;
-    ``siblings`` are networks that images are carried over from.
+    ``detector`` the model is attacked on the rows of that one; ``siblings`` are networks that
+    images are carried over from.
     """
     parts = []
     for norm, budget in eps.items():
@@ -166,8 +164,9 @@ def plan(
         if has_room_for_square(shape, norm):
             tests = {"masking": cost.of_masking(effort.masking, classes, siblings)}
             parts.append(Planned(norm, "masking", min(images, effort.masking_images), tests))
-        if score is not None:
+        if detector is not None:
             steps, restarts = effort.detector_steps, effort.detector_restarts
-            passes = looks * cost.of_detector(score, 1, classes, steps, restarts)
-            parts.append(Planned(norm, "detector", detector_images, {"detector": passes}))
+            queries = None if detector.steep else effort.detector_queries
+            passes = cost.of_detector(detector.score, 1, classes, steps, restarts, queries)
+            parts.append(Planned(norm, "detector", len(detector.rows), {"detector": passes}))
     return [replace(p, attacks={k: v * (eot or 1) for k, v in p.attacks.items()}) for p in parts]

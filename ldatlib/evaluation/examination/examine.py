@@ -217,9 +217,7 @@ def _prepared(
         shape=tuple(x.shape[1:]),
         classes=classes,
         eot=eot if averaged else None,
-        looks=getattr(detector and detector.score, "looks", 1),
-        score=score,
-        detector_images=len(detector.rows) if detector else 0,
+        detector=detector,
         siblings=len(others),
     )
     of_score = [asdict(finding) for finding in detector.findings] if detector else []

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ldatlib.errors import UserError
 from ldatlib.report.charts.look import Chart, data, drawn_up, finished
-from ldatlib.report.charts.pictures import NOTHING, data_uri
 from ldatlib.report.escape import class_key
+from ldatlib.report.pictures import NOTHING, uri_of_image
 from ldatlib.study.records import Features
 
 _SIDE = 330
@@ -42,7 +42,7 @@ def tsne(
             for number, ((x, y), label) in enumerate(zip(getattr(flat, kind), flat.y, strict=True)):
                 row = {"network": title, "kind": kind, "class": class_names[label]}
                 rows.append(row | {"number": number, "x": round(x, 2), "y": round(y, 2)})
-    pictures = [] if images is None else [data_uri(image) for image in images]
+    pictures = [] if images is None else [uri_of_image(image) for image in images]
     under = [{"number": number, "image": uri} for number, uri in enumerate(pictures)]
     palette = sns.color_palette("tab10" if len(class_names) <= 10 else "husl", len(class_names))
     colours = alt.Scale(domain=list(class_names), range=list(palette.as_hex()))

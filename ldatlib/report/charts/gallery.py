@@ -10,8 +10,8 @@ from ldatlib.errors import UserError
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.report import glossary
 from ldatlib.report.charts.look import Chart, data, drawn_up, finished, menu
-from ldatlib.report.charts.pictures import data_uri
 from ldatlib.report.figures.detector import RIGHT, WRONG
+from ldatlib.report.pictures import uri_of_image
 from ldatlib.report.words import column_title
 from ldatlib.study.records import Whitebox
 
@@ -51,7 +51,7 @@ def gallery(
     first = saved[defences[0]]
     for index in range(shown):
         name = class_names[int(first["y"][index])]
-        natural.append({"place": index, "class": name, "image": data_uri(first["x"][index])})
+        natural.append({"place": index, "class": name, "image": uri_of_image(first["x"][index])})
     for name in defences:
         clean = from_bits(records[name].clean_right)
         for key in keys:
@@ -60,8 +60,8 @@ def gallery(
                 x, x_adv = saved[name]["x"][index], saved[name][key][index]
                 fate = "right" if right[index] else "fooled" if clean[index] else "wrong before"
                 found = {"defence": name, "attack": key, "place": index, "fate": fate}
-                found["change"] = data_uri((x_adv - x) * MAGNIFY / 2 + 0.5)
-                rows.append(found | {"image": data_uri(x_adv)})
+                found["change"] = uri_of_image((x_adv - x) * MAGNIFY / 2 + 0.5)
+                rows.append(found | {"image": uri_of_image(x_adv)})
     places = alt.X("place:O", axis=None)
     size: Any = {"width": _SIDE, "height": _SIDE}
     base = alt.Chart(data("natural")).encode(x=places)

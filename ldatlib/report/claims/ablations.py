@@ -24,7 +24,7 @@ def beta_trades_off(evidence: Evidence) -> Seen:
     """From the smallest to the largest beta: less natural, more robust accuracy."""
     betas = sorted(evidence.betas)
     if len(betas) < 2:
-        raise NoRecord("two values of beta")
+        raise NoRecord(f"two values of beta{evidence.instead}")
     records = [evidence.betas[beta] for beta in betas]
     first, last = records[0], records[-1]
     natural = _ahead(evidence, first, last, "natural")
@@ -40,7 +40,7 @@ def beta_trades_off(evidence: Evidence) -> Seen:
 
 def beta_saturates(evidence: Evidence) -> Seen:
     if not {0.5, 1.0} <= set(evidence.betas):
-        raise NoRecord("beta 0.5 and 1")
+        raise NoRecord(f"beta 0.5 and 1{evidence.instead}")
     half, one = evidence.betas[0.5], evidence.betas[1.0]
     found = _pair(one, half, "linf_pgd")
     low, high = (100 * end for end in paired.interval(found))
@@ -55,6 +55,8 @@ def beta_saturates(evidence: Evidence) -> Seen:
 
 
 def algorithm1_is_better(evidence: Evidence) -> Seen:
+    if "Algorithm 1" not in evidence.attacks:
+        raise NoRecord(f"Algorithm 1 replaced{evidence.instead}")
     base = evidence.attacks["Algorithm 1"]
     others = {name: r for name, r in evidence.attacks.items() if name != "Algorithm 1"}
     supports = {

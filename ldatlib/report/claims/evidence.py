@@ -59,6 +59,9 @@ class Records(dict[K, T]):
 class Evidence:
     """The records of a run; ``ldat`` names the LDAT that the claims are put to."""
 
+    # Where the run varies another LDAT: which.
+    instead = ""
+
     def __init__(self, run: Run, ldat: str):
         self.ldat, self.title = ldat, glossary.defence(ldat)
         self.classes = run.dataset.num_classes
@@ -77,6 +80,9 @@ class Evidence:
         self.adaptive = _found(run, "adaptive", first, Adaptive)
         # The variations are of the profile's base; of another LDAT they say nothing.
         varied = ldat == run.profile.base
+        base = glossary.defence(run.profile.base)
+        if not varied:
+            self.instead = f" (it varies {base} instead)"
         self.betas = _basic(run, run.beta_trainings(), varied)
         self.attacks = _basic(run, run.attack_trainings(), varied)
         self.switched = _basic(run, run.likelihood_trainings(), True)

@@ -122,11 +122,15 @@ def rejecting(rows: pd.DataFrame, own: str, helps: bool | None) -> str | None:
         for _, row in mine.iterrows()
     ]
     first = mine.iloc[0]
-    told = {True: "more than without", False: "no more than without", None: "cannot tell if more"}
+    told = {
+        True: "more than without rejection",
+        False: "no more than without rejection",
+        None: "not told apart from what it keeps without",
+    }
     return (
         f"Rejecting {first.clean_rejection:.1f}% of the clean images (threshold {first.cut:.2f}), "
         f"against an attack that knows it: {glossary.defence(own)} keeps {listed(said)} robust of "
-        f"{first.images} images, {told[helps]} rejection."
+        f"{first.images} images, {told[helps]}."
     )
 
 
