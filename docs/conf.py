@@ -1,7 +1,8 @@
 """The documentation as a site: Sphinx with MyST-NB, `python3 bootstrap.py docs`.
 
-The root of the sources is the checkout itself, so that a link between two pages is the same one
-here as where the files are read, and no page is copied. Nothing is loaded from another server.
+`tools/site_sources.py` gathers the sources: a copy of the checkout's pages in their places, so that
+a link between two of them is the same one here as where the files are read, and what runs have
+made. Nothing is loaded from another server.
 """
 
 import sys
@@ -39,17 +40,15 @@ include_patterns = [
     "docs/**.md",
     "docs/reference/*.rst",
     "docs/examples/**.py",
+    "reports.md",
     "notebooks/*.ipynb",
+    "cifar10-published/*",
     "benchmarks/README.md",
     "data/README.md",
     "ldatlib/report/paper_tables/README.md",
 ]
-# The first is part of README's page; the others are no sources, and large to walk through.
-exclude_patterns = [
-    "docs/index.md",
-    *(".*", "site", "runs", "build", "dist", "venv", "**/.ipynb_checkpoints"),
-    *("tests", "data/results", "data/downloads"),
-]
+# Part of README's page.
+exclude_patterns = ["docs/index.md"]
 source_suffix = {
     ".md": "myst-nb",
     ".ipynb": "myst-nb",
@@ -66,7 +65,7 @@ myst_dmath_double_inline = True
 myst_heading_anchors = 6
 # A block that names no language is a command or what it prints.
 highlight_language = "text"
-# A notebook is shown as it is committed: of one run, and checked against it by the tests.
+# A notebook is shown as a run has left it.
 nb_execution_mode = "off"
 nb_merge_streams = True
 # A widget lives beside a kernel alone: here stands its line of text, and no loader from a server.

@@ -15,8 +15,11 @@ from ldatlib import UserError, open_run
 from ldatlib.files import read_json
 
 sys.path.insert(0, str(PROJECT / "tools"))
+import demo_contests  # noqa: E402
+import demo_elsewhere  # noqa: E402
 import demo_pages  # noqa: E402
 import demo_record  # noqa: E402
+import demo_scrutiny  # noqa: E402
 import pictures  # noqa: E402
 from markers import fill  # noqa: E402
 
@@ -78,14 +81,14 @@ def test_whoever_is_ahead_is_said_to_be(record):
     assert "ahead of the paper's four rivals" in demo_pages.readme(record)
     said = demo_pages.readme(swapped(record, own, "lbgat"))
     assert "ahead of the paper's four rivals" not in said
-    assert demo_pages.sides(demo_pages.contests(record["contests"])["l2"], own)["behind"]
+    assert demo_contests.sides(demo_contests.contests(record["contests"])["l2"], own)["behind"]
 
 
 def test_where_nobody_is_overstated_nobody_is_named(record):
     for row in record["scrutiny"]:
         row["overstated"] = False
         row["converged"] = True
-    said = demo_pages.scrutinised(record)
+    said = demo_scrutiny.scrutinised(record)
     assert "No number of Table 1 is above" in said and "has not converged" not in said
 
 
@@ -102,10 +105,12 @@ def test_differences_are_the_largest_and_of_whom(record):
     other["values"]["l2"]["mart"] += 7
     record["others"] = [other, same]
     count = sum(map(len, record["values"].values()))
-    assert f"up to 7.0 (MART), a number by {7 / count:.1f}" in demo_pages.moved(record).replace(
+    assert f"up to 7.0 (MART), a number by {7 / count:.1f}" in demo_elsewhere.moved(record).replace(
         "\n", " "
     )
-    (row,) = [line for line in demo_pages.moves(record).splitlines() if "worst case, L2" in line]
+    (row,) = [
+        line for line in demo_elsewhere.moves(record).splitlines() if "worst case, L2" in line
+    ]
     assert row.endswith("| 7.0 (MART); 1.0 | none |")
 
 
@@ -114,7 +119,7 @@ def test_somebody_who_changes_sides_is_named(record):
     other["values"]["natural"]["mart"] += 1
     other["searched"] = swapped(copy.deepcopy(record), record["base"], "lbgat")["searched"]
     record["others"] = [other]
-    assert "place among the others changes" in demo_pages.moves(record)
+    assert "place among the others changes" in demo_elsewhere.moves(record)
     assert "changed somewhere" in demo_pages.short(record).replace("\n  ", " ")
 
 

@@ -1,6 +1,7 @@
 """The site: every page is in it, the reference is whole, it builds in silence and offline."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,11 @@ import yaml
 from tiny import PROJECT
 
 import ldatlib
+
+sys.path.insert(0, str(PROJECT / "tools"))
+import site_links  # noqa: E402
+import site_notebooks  # noqa: E402
+import site_sources  # noqa: E402
 
 DOCS = PROJECT / "docs"
 CONTENTS = DOCS / "index.md"
@@ -34,10 +40,14 @@ def listed() -> list[str]:
 
 def pages() -> set[str]:
     """Whatever a reader may want: Markdown, the reference, notebooks, without their endings."""
-    found = {*DOCS.glob("*.md"), *REFERENCE.glob("*.rst"), *PROJECT.glob("notebooks/*.ipynb")}
+    notebooks = set(PROJECT.glob("notebooks/*.ipynb"))
+    found = {*DOCS.glob("*.md"), *REFERENCE.glob("*.rst"), *notebooks}
     found |= {PROJECT / "CHANGELOG.md", PROJECT / "CONTRIBUTING.md"}
     found |= {PROJECT / folder / "README.md" for folder in ("benchmarks", "data")}
     found.add(PROJECT / "ldatlib" / "report" / "paper_tables" / "README.md")
+    found |= {PROJECT / site_sources.PROFILE / path.name for path in notebooks}
+    # What tools/site_sources.py writes.
+    found.add(PROJECT / "reports.md")
     return {str(path.relative_to(PROJECT).with_suffix("")) for path in found - {CONTENTS}}
 
 
@@ -48,8 +58,9 @@ def test_every_page_and_notebook_is_in_the_contents_once():
 
 
 def test_notebooks_keep_their_order():
-    numbers = [entry for entry in listed() if entry.startswith("notebooks/")]
-    assert numbers == sorted(numbers)
+    for folder in ("notebooks/", f"{site_sources.PROFILE}/"):
+        numbers = [entry for entry in listed() if entry.startswith(folder)]
+        assert numbers == sorted(numbers)
 
 
 # --- the reference -------------------------------------------------------------------------------
@@ -115,6 +126,72 @@ def test_what_is_built_is_published_with_the_rights_that_takes():
     assert jobs["deploy"]["steps"][-1]["uses"].startswith("actions/deploy-pages@")
 
 
+# --- what runs have made -------------------------------------------------------------------------
+
+
+def cell(source, *tags, kind="code"):
+    return {"cell_type": kind, "metadata": {"tags": list(tags)}, "source": source}
+
+
+def notebook(*cells, **told):
+    kernel = {"kernelspec": {"name": "python3"}, "language_info": {"name": "python"}}
+    return {"cells": list(cells), "metadata": {**kernel, **told}, "nbformat": 4}
+
+
+HEAD = cell("# 03. White box\n\n**The question.**", kind="markdown")
+GIVEN = cell('profile = "demo"\nout = None', "parameters")
+INJECTED = cell('profile = "cifar10-published"\nout = "/home/somebody/run"', "injected-parameters")
+TOLD = {"exception": None, "parameters": {"profile": "cifar10-published", "overrides": {}}}
+
+
+def executed(folder, ran, profile="cifar10-published"):
+    original, path = folder / "original.ipynb", folder / "ran.ipynb"
+    original.write_text(json.dumps(notebook(HEAD, GIVEN)), encoding="utf-8")
+    path.write_text(json.dumps(ran), encoding="utf-8")
+    return site_notebooks.executed(path, original, profile)
+
+
+def test_a_notebook_of_a_run_is_taken_where_it_is_whole_and_of_today(tmp_path):
+    ran = notebook(HEAD, GIVEN, INJECTED, papermill=TOLD)
+    assert executed(tmp_path, ran) == ran
+    assert executed(tmp_path, ran, "demo") is None
+    for other in (
+        {"exception": True},
+        {"parameters": {**TOLD["parameters"], "overrides": {"a": 1}}},
+    ):
+        assert executed(tmp_path, {**ran, "metadata": {"papermill": {**TOLD, **other}}}) is None
+    assert executed(tmp_path, notebook(HEAD, GIVEN, cell("1"), papermill=TOLD)) is None
+    assert site_notebooks.executed(tmp_path / "none", tmp_path / "none", "demo") is None
+
+
+def test_a_page_has_the_parameters_of_a_reader_and_no_folder_of_a_machine():
+    ran = notebook(HEAD, GIVEN, INJECTED, papermill=TOLD)
+    page = site_notebooks.shown(ran, "cifar10-published", " (CIFAR-10)", "*Here.*")
+    assert "somebody" not in json.dumps(page) and "papermill" not in page["metadata"]
+    first, parameters = (one["source"] for one in page["cells"])
+    assert first == "# 03. White box (CIFAR-10)\n\n*Here.*\n\n**The question.**"
+    assert parameters == 'profile = "cifar10-published"\nout = None'
+
+
+def test_a_notebook_that_was_not_executed_says_which_results_are_missing():
+    text = site_notebooks.absent(
+        "# 05. Ablations", ["train b-s0", "train a-s0", "basic b-s0"], "Elsewhere."
+    )
+    assert "3 of its results are not published" in text
+    assert "- `a-s0`: train\n- `b-s0`: train, basic\n" in text
+
+
+def test_links_to_nothing_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<h1 id="here"></h1><a href="#here"></a><a href="b.html#there"></a><img src="https://x/y">',
+        encoding="utf-8",
+    )
+    (tmp_path / "b.html").write_text('<p id="there"></p>', encoding="utf-8")
+    assert site_links.broken(tmp_path) == []
+    (tmp_path / "b.html").write_text('<a href="c.csv"></a><a href="../x"></a>', encoding="utf-8")
+    assert site_links.broken(tmp_path) == ["a.html: b.html#there", "b.html: ../x", "b.html: c.csv"]
+
+
 # --- built ---------------------------------------------------------------------------------------
 
 
@@ -140,11 +217,13 @@ def build(folder) -> subprocess.CompletedProcess:
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
-    (tmp_path / "html").mkdir()
-    (tmp_path / "html" / "letter.html").touch()
-    done = build(tmp_path)
-    assert done.returncode == 1 and "no site that Sphinx built" in done.stderr
-    assert (tmp_path / "html" / "letter.html").exists()
+    for name in ("html", "sources"):
+        folder = tmp_path / name / name
+        folder.mkdir(parents=True)
+        (folder / "letter.html").touch()
+        done = build(folder.parent)
+        assert done.returncode == 1 and "no site that Sphinx built" in done.stderr
+        assert (folder / "letter.html").exists()
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +244,9 @@ def test_the_site_has_every_page_and_asks_nobody_for_anything(site):
     # A notebook is shown with the pictures and tables that are committed with it.
     scrutiny = (site / "notebooks" / "09_scrutiny.html").read_text(encoding="utf-8")
     assert scrutiny.count("<img") >= 5 and "T_scrutiny" in scrutiny
+    white_box = (site / site_sources.PROFILE / "03_white_box.html").read_text(encoding="utf-8")
+    assert "CIFAR-10 (JPEG copy)" in white_box and white_box.count("<img") >= 2
+    assert (site / "reports" / site_sources.PROFILE / "report.html").is_file()
 
 
 @pytest.mark.slow
@@ -174,6 +256,8 @@ def test_pages_and_formulas_draw_without_a_network(site, page):
     page.on("request", lambda request: requests.append(request.url))
     page.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
+    report = f"reports/{site_sources.PROFILE}/report"
+    page.goto((site / f"{report}.html").as_uri())
     for name in ("index", "docs/cifar10", "docs/reference/library", "notebooks/05_ablations"):
         page.goto((site / f"{name}.html").as_uri())
         assert page.locator("h1").count() == 1
