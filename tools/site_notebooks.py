@@ -33,7 +33,7 @@ def shown(notebook: dict, profile: str, title: str, other: str) -> dict:
 
     ``title`` goes behind the first heading, ``other`` is a line below it.
     """
-    cells = []
+    cells: list[dict] = []
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:
