@@ -1,9 +1,11 @@
 """Charts drawn by Vega without a browser, and what the explorer's says."""
 
+import io
 import re
 from html import unescape
 
 import vl_convert
+from PIL import Image
 
 FATES = ("kept", "lost", "missed", "caught")
 RATES = {"robust": "robust_percent", "refused": "refused_percent", "success": "success_percent"}
@@ -30,3 +32,10 @@ def read_all(svg):
     counts = [int(found[name]) for name in FATES]
     shown = dict(re.findall(r'aria-label="rate: (\w+); shown: ([\d.]+)%"', unescape(svg)))
     return counts, {name: float(shown[key]) for name, key in RATES.items()}
+
+
+def png() -> bytes:
+    """A picture of one pixel, as a file."""
+    written = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(written, "PNG")
+    return written.getvalue()

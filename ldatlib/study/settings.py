@@ -27,9 +27,9 @@ def _number(default, low, high, about):
     return field(default=default, metadata={"low": low, "high": high, "about": about})
 
 
-def _choice(default, known: Sequence[str] | Callable[[], Sequence[str]], about):
-    """One of ``known``; a function, where plug-ins may add to them."""
-    return field(default=default, metadata={"known": known, "about": about})
+def _choice(default, known: Sequence[str] | Callable[[], Sequence[str]], about, empty=False):
+    """One of ``known``; a function, where plug-ins may add to them. ``empty``: or none of them."""
+    return field(default=default, metadata={"known": known, "about": about, "empty": empty})
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Profile:
         "05: changes of the likelihood term of LDAT as written",
     )
     other_switches: tuple[str, ...] = _choice(
-        tuple(OTHER_SWITCHES), tuple(OTHER_SWITCHES), "05: changes of the base"
+        tuple(OTHER_SWITCHES), tuple(OTHER_SWITCHES), "05: changes of the base", empty=True
     )
     betas: tuple[float, ...] = _number((0.0, 0.2, 0.5, 0.8, 1.0), 0, 1, "Table 3")
     tsne_images: int = _number(1000, 20, 10**5, "Fig. 7: images, each natural and adversarial")
@@ -178,7 +178,7 @@ def parse_value(name: str, value: object) -> object:
         parts = value.split(",") if isinstance(value, str) else value
         parts = parts if isinstance(parts, (list, tuple)) else [parts]
         result = tuple(_element(name, part, element, spec.metadata) for part in parts)
-        if not result and getattr(Profile, name):
+        if not result and getattr(Profile, name) and not spec.metadata.get("empty"):
             raise UserError(f"{name} needs at least one value")
         if len(set(result)) < len(result):
             raise UserError(f"{name} names something twice: {', '.join(map(str, result))}")

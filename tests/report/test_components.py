@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from charted import png
 from hostile import NAMES, Structure
 from markupsafe import Markup
-from PIL import Image
 
 from ldatlib.report import components, grid
 from ldatlib.report.components import Drawing, Entry, Finding
@@ -72,13 +72,6 @@ def test_a_page_runs_no_more_than_it_needs():
     assert "'unsafe-inline' 'unsafe-eval'" in drawn
     # Style and script are ours, and stand in the page once, as they are.
     assert drawn.count("const drawn = 1 < 2;") == drawn.count(".own{}") == 1
-
-
-def png():
-    """A picture of one pixel, as a file."""
-    written = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(written, "PNG")
-    return written.getvalue()
 
 
 def test_every_part_has_the_elements_of_plain_names():

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from charted import drawn
+from charted import drawn, png
 
 from ldatlib import UserError, open_run
 from ldatlib.report import charts, trajectories
@@ -101,7 +101,7 @@ def test_the_report_has_it_where_notebook_01_was_run(tmp_path):
     run = open_run("demo", out=tmp_path, jobs=1)
     assert alive.pictures(run, "fig3") == ""
     (tmp_path / "figures").mkdir(exist_ok=True)
-    (tmp_path / "figures" / "fig3.png").write_bytes(b"the static figure")
+    (tmp_path / "figures" / "fig3.png").write_bytes(png())
     found = alive.pictures(run, "fig3")
     assert '<div class="ldat-chart" id="fig3"' in found and 'class="static"' in found
     assert charts.caption(charts.figure_3()) in found and len(found) < 100_000

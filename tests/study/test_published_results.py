@@ -62,8 +62,9 @@ def test_all_of_table_1_is_there(run):
 
 def test_every_notebook_finds_its_results_and_shows_every_training(run):
     """What the profile names of the study is what there is: no more, no less."""
-    missing = [job.path.name for number in COMPUTES for job in run.plan(number) if not job.done]
-    assert missing == []
+    # Of the networks in two dimensions, which 01 draws, nothing is published.
+    numbers = [number for number in COMPUTES if number != "01"]
+    assert [job.path.name for n in numbers for job in run.plan(n) if not job.done] == []
     whole = asdict(load_profile("cifar10-small"))
     named = ("betas", "replaced_attacks", "likelihood_switches", "other_switches")
     widest = open_run("cifar10-published", {name: whole[name] for name in named}, run.root, jobs=1)

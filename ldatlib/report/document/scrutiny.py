@@ -12,6 +12,7 @@ from ldatlib.report.conclusions.saying import listed
 from ldatlib.report.document.alive import pictures
 from ldatlib.report.document.kept import Kept, Section, kept
 from ldatlib.report.grid import BEST, LEVEL, of_frame
+from ldatlib.report.tables.masking import SILENT
 from ldatlib.report.words import NORMS
 from ldatlib.study.records import Adaptive, Autoattack, Detection, Masking, Search, Whitebox
 from ldatlib.study.run import Run
@@ -130,7 +131,7 @@ def _masking(found: Scrutiny) -> list[Markup]:
     parts = [components.lines(conclusions.masks(rows))]
     for norm, title in NORMS.items():
         shown = tables.masking_verdicts(records, norm)
-        if (shown == tables.SILENT).all(axis=None):
+        if (shown == SILENT).all(axis=None):
             # A page of dashes says less than a line.
             if not shown.empty:
                 silent = f"Silent for every network under {title}: {listed(list(shown.index))}."

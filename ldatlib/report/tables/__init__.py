@@ -30,14 +30,13 @@ from ldatlib.report.tables.likelihood import (
     likelihood_study,
     likelihood_study_for_reading,
 )
-from ldatlib.report.tables.masking import SILENT, alarms, masking_rows, masking_verdicts
+from ldatlib.report.tables.masking import alarms, masking_rows, masking_verdicts
 from ldatlib.report.tables.rejection import rejection_for_reading, rejection_rows
 from ldatlib.report.tables.training import trainings
 from ldatlib.report.tables.white_box import over_seeds, table1, table1_beside_paper
 from ldatlib.report.tables.worst_case import scrutiny, scrutiny_for_reading
 
 __all__ = [
-    "SILENT",
     "COUNTS",
     "WORST_CASES",
     "adaptive_at_frozen",
