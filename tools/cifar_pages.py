@@ -147,20 +147,25 @@ def facts(run) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in facts.items())])
 
 
+def whole(run):
+    """The published run with all that ``cifar10-small`` varies, whether it is there or not."""
+    from ldatlib.study.profiles import load_profile
+    from ldatlib.study.run import open_run
+
+    trained = load_profile("cifar10-small")
+    named = ("betas", "replaced_attacks", "likelihood_switches", "other_switches")
+    every = {name: getattr(trained, name) for name in named}
+    return open_run(run.profile.name, every, run.root, jobs=1)
+
+
 def total(run) -> str:
     """What everything that is published took, and by its operations the rest of the profile."""
     from collections import defaultdict
-    from dataclasses import asdict
 
-    from ldatlib.study.profiles import load_profile
     from ldatlib.study.records import read
-    from ldatlib.study.run import open_run
 
-    # The published profile names what there is, that of the trainings everything.
-    named = ("betas", "replaced_attacks", "likelihood_switches", "other_switches")
-    every = {name: asdict(load_profile("cifar10-small"))[name] for name in named}
-    whole = open_run(run.profile.name, every, run.root, jobs=1)
-    jobs = {job.path: job for number in range(2, 10) for job in whole.plan(f"{number:02}")}
+    every = whole(run)
+    jobs = {job.path: job for number in range(2, 10) for job in every.plan(f"{number:02}")}
     seconds: dict[str, float] = defaultdict(float)
     operations: dict[bool, dict[str, float]] = {flag: defaultdict(float) for flag in (True, False)}
     for job in jobs.values():
@@ -173,13 +178,11 @@ def total(run) -> str:
         f"{done} of {len(jobs)} results: trainings {trained:.1f} h of one core, evaluations "
         f"{rest:.1f} h, so {spent / 2:.1f} h of two cores"
     )
-    open_ = operations[False]
-    more = sum(open_[kind] * seconds[kind] / operations[True][kind] for kind in open_) / 3600
-    return (
-        f"{said}; with the rest {(spent + more) / 2:.1f} h, by their operations."
-        if more
-        else f"{said}."
-    )
+    measured, left = operations[True], operations[False]
+    if left:
+        more = sum(left[kind] * seconds[kind] / measured[kind] for kind in left) / 3600
+        said += f"; with the rest {(spent + more) / 2:.1f} h, by their operations"
+    return f"{said}."
 
 
 def claims(run, ldat: str) -> str:

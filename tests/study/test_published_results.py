@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,9 +11,12 @@ from ldatlib import load_model, open_run
 from ldatlib.files import read_json
 from ldatlib.report import tables
 from ldatlib.study.notebooks import COMPUTES
-from ldatlib.study.profiles import RESULTS, load_profile
+from ldatlib.study.profiles import RESULTS
 from ldatlib.study.records import read
 from ldatlib.study.switches import CHOSEN_SWITCH
+
+sys.path.insert(0, str(PROJECT / "tools"))
+import cifar_pages  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -65,9 +67,7 @@ def test_every_notebook_finds_its_results_and_shows_every_training(run):
     # Of the networks in two dimensions, which 01 draws, nothing is published.
     numbers = [number for number in COMPUTES if number != "01"]
     assert [job.path.name for n in numbers for job in run.plan(n) if not job.done] == []
-    whole = asdict(load_profile("cifar10-small"))
-    named = ("betas", "replaced_attacks", "likelihood_switches", "other_switches")
-    widest = open_run("cifar10-published", {name: whole[name] for name in named}, run.root, jobs=1)
+    widest = cifar_pages.whole(run)
     trained = {t.label for t in widest.ablations() if widest.jobs_of("train", [t])[0].done}
     assert trained == {t.label for t in run.ablations()}
 

@@ -80,9 +80,8 @@ class Evidence:
         self.adaptive = _found(run, "adaptive", first, Adaptive)
         # The variations are of the profile's base; of another LDAT they say nothing.
         varied = ldat == run.profile.base
-        base = glossary.defence(run.profile.base)
         if not varied:
-            self.instead = f" (it varies {base} instead)"
+            self.instead = f" (it varies {glossary.defence(run.profile.base)} instead)"
         self.betas = _basic(run, run.beta_trainings(), varied)
         self.attacks = _basic(run, run.attack_trainings(), varied)
         self.switched = _basic(run, run.likelihood_trainings(), True)
