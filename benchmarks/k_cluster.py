@@ -84,7 +84,7 @@ def of_joblib(count: int) -> Iterator[Engine]:
     try:
         yield partial(pool.execute, processes=count)
     finally:
-        get_reusable_executor().shutdown(wait=True)
+        get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 def nothing(ws: object, job: object, threads: int | None) -> None:
