@@ -31,7 +31,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 DEFENCES, QUICK = ("standard", "l2_at", "mart", "ldat"), ("natural", "standard")
 # Before what is timed: two short trainings a process.
 WARM: dict[str, object] = {"defences": ("natural",), "epochs": 1}
-FURTHER, QUICK_FURTHER = 100, 20
+# A run has at most 100 seeds.
+FURTHER, QUICK_FURTHER = 98, 20
 LONGEST_START = 120.0
 
 # As ``pool.execute`` and ``Cluster.execute``, but for the number of processes.
