@@ -5,6 +5,7 @@ of two. Other machines are whatever joblib sends work to (``elsewhere``).
 """
 
 import copy
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +35,20 @@ def elsewhere(**backend: Any) -> Iterator[None]:
             yield
     finally:
         _ELSEWHERE.reset(before)
+
+
+def imported_there(function: Callable) -> Callable:
+    """One that calls this function of a module, which is imported where it is called.
+
+    It is pickled by value: a scheduler, which unpickles what it passes on to its workers, needs
+    neither that module nor torch.
+    """
+    module, name = function.__module__, function.__name__
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*arguments)
+
+    return call
 
 
 def check_processes(processes: int, device: torch.device) -> None:
@@ -78,7 +93,8 @@ def _sent(work: Callable, parts: list[tuple], workers: int) -> list:
         return packed[id(value)]
 
     pool = Parallel(n_jobs=workers)
-    calls = [delayed(_on_worker)(pack(work), *(pack(value) for value in part)) for part in parts]
+    there = imported_there(_on_worker)
+    calls = [delayed(there)(pack(work), *(pack(value) for value in part)) for part in parts]
     return pool(calls)
 
 

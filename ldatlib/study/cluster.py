@@ -6,19 +6,22 @@ its own: the files that a job is made from travel there, and what it leaves come
 
 import hashlib
 import logging
+import platform
 import secrets
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
 from ldatlib.errors import UserError, one_line
-from ldatlib.evaluation.side_by_side import elsewhere
+from ldatlib.evaluation.side_by_side import elsewhere, imported_there
 from ldatlib.files import path_of, write_bytes
 from ldatlib.study import jobs as planned
 from ldatlib.study.jobs import Job, Plan
@@ -39,6 +42,8 @@ from ldatlib.study.workspace import Workspace
 
 # Seconds in which a scheduler answers.
 _ANSWER = 10
+# Seconds after which a worker that came late is seen.
+_LOOK = 2
 
 Ended = tuple[Job, str | None]
 
@@ -112,6 +117,13 @@ class Cluster:
 
     def _versions(self, client: Any, late: Callable[[], bool]) -> dict[str, dict[str, str]]:
         """``facts`` by the address of the worker, all of which can be used."""
+        python = ".".join(client.run_on_scheduler(platform.python_version_tuple)[:2])
+        if python != facts()["python"]:
+            # It unpickles functions that it passes on.
+            raise UserError(
+                f"the scheduler at {self.address} has Python {python}, here it is "
+                f"{facts()['python']}; start it with the same one"
+            )
         while not (workers := client.scheduler_info()["workers"]):
             if late():
                 raise UserError(f"no worker came to {self.address} in time; start some")
@@ -171,17 +183,19 @@ class Cluster:
                 raise self._gone(error) from error
 
     def _settle(self, client: Any) -> None:
-        with suppress(Exception):  # one of another Python keeps its own limit and pace
-            client.run_on_scheduler(settling())
+        client.run_on_scheduler(settling())
         with suppress(Exception):  # workers may have none
             client.run(settling(), nanny=True)
 
     def _gone(self, error: BaseException) -> BaseException:
         if isinstance(error, UserError):
             return error
+        # Dask lists all that was under way.
+        lost = isinstance(error, CancelledError)
+        reason = "the connection is lost" if lost else one_line(error)
         return UserError(
-            f"the scheduler at {self.address} is gone ({one_line(error)}); start it again, and the "
-            "same command goes on"
+            f"the scheduler at {self.address} is gone ({reason}); start it again, and the same "
+            "command goes on"
         )
 
 
@@ -195,71 +209,69 @@ def cluster_of(address: str | None, apart: bool) -> Cluster | None:
 
 
 class _Sending:
-    """The jobs of a plan on their way to the workers, and their results on the way back."""
+    """The jobs of a plan on their way to the workers, and their results on the way back.
+
+    As many are there as there are workers, and the next is chosen when one ends or a worker comes:
+    Dask, which knows no durations before it has seen some, would queue the others behind long ones
+    while another worker has nothing to do.
+    """
 
     def __init__(self, client: Any, work: Work, ws: Workspace, plan: Plan, shared: bool):
-        self.client, self.work, self.ws, self.plan, self.shared = client, work, ws, plan, shared
+        self.client, self.ws, self.plan, self.shared = client, ws, plan, shared
+        self.work = cloudpickle.dumps(work)
         self.run = hashlib.sha256(str(ws.root.resolve()).encode()).hexdigest()[:8]
-        self.futures: dict[Path, Any] = {}
         # On the workers, which have other current folders.
         self.there = _at(ws, ws.root.resolve())
 
     def results(self) -> Iterator[Ended]:
-        from distributed import KilledWorker, as_completed
+        from distributed import KilledWorker
 
+        running: dict[Any, Job] = {}
+        begun: set[Path] = set()
         ended: set[Path] = set()
-        arriving = as_completed([], loop=self.client.loop)
-
-        def send() -> None:
-            able = self.plan.jobs
-            if not self.shared:
-                # Files that travel have come back first, and are not held for many at once.
-                workers = len(self.client.scheduler_info()["workers"])
-                free = max(workers, 1) + 1 - (len(self.futures) - len(ended))
-                able = self.plan.ready(self.futures, ended)[:free]
-            # Of a shared folder all at once: Dask keeps each waiting for its futures.
-            for job in able:
-                if job.path not in self.futures:
-                    arriving.add(self._submit(job))
-
-        send()
-        by_key = {self._key(job): job for job in self.plan.jobs}
         while len(ended) < len(self.plan.jobs):
-            future = next(arriving)
-            job = by_key[future.key]
-            try:
-                reason, files = future.result()
-            except KilledWorker as error:
-                raise UserError(
-                    f"{job.name} was running on {DEATHS} workers when they died, for memory "
-                    "perhaps; see their logs, the same command goes on"
-                ) from error
-            for name, content in files.items():
-                write_bytes(self.ws.root / name, content)
-            ended.add(job.path)
-            yield job, reason
-            send()
+            free = max(len(self.client.nthreads()), 1) - len(running)
+            for job in self.plan.ready(begun, ended)[: max(free, 0)]:
+                running[self._submit(job)] = job
+                begun.add(job.path)
+            for future in _done(self.client, running):
+                job = running.pop(future)
+                try:
+                    reason, files = future.result()
+                except KilledWorker as error:
+                    raise UserError(
+                        f"{job.name} was running on {DEATHS} workers when they died, for memory "
+                        "perhaps; see their logs, the same command goes on"
+                    ) from error
+                for name, content in files.items():
+                    write_bytes(self.ws.root / name, content)
+                ended.add(job.path)
+                yield job, reason
 
     def _key(self, job: Job) -> str:
         # The same for the same job: one that an interrupted client has left goes on.
         return f"{job.path.stem}-{self.run}"
 
     def _submit(self, job: Job) -> Any:
-        after = [self.futures[path] for path in self.plan.needs[job.path]]
         common = {name: fact for name, fact in facts().items() if name in COMMON}
         (there,) = planned.jobs_of(self.there, job.kind, [job.training])
-        packed = pack(self.there, there)
-        if self.shared:
-            arguments: tuple = (run_shared, self.work, packed, common, after)
-        else:
+        arguments: tuple = (self.work, pack(self.there, there), common)
+        if not self.shared:
             # With the job and not scattered: the scheduler has them where a worker dies.
-            arguments = (run_apart, self.work, packed, common, inputs(self.ws, job), self.run)
+            arguments += (inputs(self.ws, job), self.run)
+        function = imported_there(run_shared if self.shared else run_apart)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")
-            self.futures[job.path] = self.client.submit(
-                *arguments, key=self._key(job), priority=self.plan.chains[job.path] / 1e9
-            )
-        return self.futures[job.path]
+            return self.client.submit(function, *arguments, key=self._key(job))
+
+
+def _done(client: Any, futures: Iterable[Any]) -> Iterable[Any]:
+    """Those that have ended, as soon as one has; none when it is time to look for new workers."""
+    from distributed import wait
+
+    with client.as_current(), suppress(TimeoutError):
+        return wait(list(futures), timeout=_LOOK, return_when="FIRST_COMPLETED").done
+    return ()
 
 
 def _at(ws: Workspace, root: Path) -> Workspace:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 
 from ldatlib.errors import Busy, UserError
@@ -39,7 +40,7 @@ def facts() -> dict[str, str]:
     """What this process is: its versions, device and host."""
     return {
         "python": ".".join(platform.python_version_tuple()[:2]),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "ldatlib": _source(),
         "device": default_device().type,
         "host": socket.gethostname(),
@@ -120,19 +121,22 @@ def settle_worker(dask_worker: Any) -> None:
 
 
 def run_shared(
-    work: Work, packed: bytes, common: dict[str, str], after: list
+    work: bytes, packed: bytes, common: dict[str, str]
 ) -> tuple[str | None, dict[str, bytes]]:
-    """A job in the shared folder; ``after`` has what it waited for."""
+    """A job in the shared folder; ``work`` is pickled."""
     with _named():
         _prepare(common)
         ws, job = unpack(packed)
-        return _patiently(work, ws, job, job.path.parent), {}
+        return _patiently(cloudpickle.loads(work), ws, job, job.path.parent), {}
 
 
 def run_apart(
-    work: Work, packed: bytes, common: dict[str, str], given: dict[str, bytes], run: str
+    work: bytes, packed: bytes, common: dict[str, str], given: dict[str, bytes], run: str
 ) -> tuple[str | None, dict[str, bytes]]:
-    """A job in a folder of this worker's machine, from the files given; with those that it left."""
+    """A job in a folder of this worker's machine, from the files given; with those that it left.
+
+    ``work`` is pickled.
+    """
     from distributed import get_worker
 
     with _named():
@@ -144,7 +148,7 @@ def run_apart(
         for name, content in given.items():
             if not (ws.root / name).exists():
                 write_bytes(ws.root / name, content)
-        reason = _patiently(work, ws, job)
+        reason = _patiently(cloudpickle.loads(work), ws, job)
         left = _progress(ws, job) if reason else _results(ws, job)
         if job.kind == "train":
             # Nothing is made from it, so that it goes one way alone.

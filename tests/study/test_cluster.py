@@ -20,6 +20,7 @@ from ldatlib.files.locks import lock_of
 from ldatlib.study import cluster as module
 from ldatlib.study import worker as worker_module
 from ldatlib.study.cluster import Cluster
+from ldatlib.study.jobs import Plan, with_needs
 from ldatlib.study.run import open_run
 from ldatlib.study.sources import attribute_of
 from ldatlib.training.state import state_path
@@ -60,11 +61,28 @@ def until(ready, what, seconds=60):
     return found
 
 
+# Before anything else is imported in a process whose PYTHONPATH has it.
+NEITHER = """
+import sys
+
+
+class Neither:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("ldatlib", "torch"):
+            raise ImportError(f"there is no {name} here")
+
+
+sys.meta_path.insert(0, Neither())
+"""
+
+
 class Machines:
-    """The processes of a cluster, each a group of its own."""
+    """The processes of a cluster, each a group of its own; the scheduler has neither library."""
 
     def __init__(self, folder):
         self.folder, self.processes = folder, []
+        (folder / "neither").mkdir()
+        (folder / "neither" / "sitecustomize.py").write_text(NEITHER)
         self.file = folder / "scheduler.json"
         self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         self.address = until(self._address, "no scheduler")
@@ -72,7 +90,8 @@ class Machines:
     def start(self, what, *options):
         command = [sys.executable, "-m", "dask", what, *options]
         command += ["--scheduler-file", str(self.file)]
-        environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+        has = PROJECT if what == "worker" else self.folder / "neither"
+        environment = os.environ | {"PYTHONPATH": str(has), "OMP_NUM_THREADS": "1"}
         with open(self.folder / f"{what}-{len(self.processes)}.log", "wb") as log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -213,8 +232,11 @@ class Pretended:
 
     dashboard_link = "http://dash"
 
-    def __init__(self, threads=1, answers=None):
-        self.threads, self.answers = threads, answers
+    def __init__(self, threads=1, answers=None, python=None):
+        self.threads, self.answers, self.python = threads, answers, python
+
+    def run_on_scheduler(self, function):
+        return self.python or function()
 
     def scheduler_info(self):
         return {"workers": {"tcp://w:1": {"nthreads": self.threads}}}
@@ -233,6 +255,10 @@ def test_workers_are_looked_at_first(tmp_path, monkeypatch):
     assert "1 x cpu on 1 hosts; shared folder" in said and said.endswith("see http://dash")
     assert [path.name for path in tmp_path.rglob("*")] == ["records"]
     for client, what in (
+        (
+            Pretended(python=("3", "9", "1")),
+            "the scheduler at tcp://s:1 has Python 3.9, here it is",
+        ),
         (Pretended(threads=2), "tcp://w:1 has 2 threads.* --nthreads 1"),
         (Pretended(answers={"facts": ImportError("No module named 'ldatlib'")}), "cannot use ldat"),
         (Pretended(answers={"sees": "No such file"}), "does not see .* --no-shared-folder"),
@@ -241,6 +267,58 @@ def test_workers_are_looked_at_first(tmp_path, monkeypatch):
             cluster._check(client, run)
     apart = Cluster("tcp://s:1", shared=False)
     assert "files travel" in apart._check(Pretended(answers={"sees": "No such file"}), run)
+
+
+class Ended:
+    """A future whose job has left what it should."""
+
+    def result(self):
+        return None, {}
+
+
+class Counted:
+    """A client whose jobs end one a look, the latest first; a worker more comes at the third."""
+
+    def __init__(self):
+        self.workers, self.looks, self.sent, self.running, self.most = 2, 0, [], [], []
+
+    def nthreads(self):
+        return dict.fromkeys(range(self.workers), 1)
+
+    def submit(self, function, *arguments, key):
+        self.sent.append(key)
+        self.running.append(Ended())
+        return self.running[-1]
+
+    def done(self, _, futures):
+        assert set(futures) == set(self.running)
+        self.looks += 1
+        self.most.append(len(self.running))
+        if self.looks == 2:
+            self.workers += 1
+            return []
+        return [self.running.pop()]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_as_many_jobs_are_sent_as_there_are_workers(shared, tmp_path, monkeypatch):
+    """Dask would queue more behind a long one while another worker has nothing to do."""
+    defences = ("natural", "standard", "l2_at", "ldat")
+    run = open_run("demo", SMALL | {"defences": defences}, tmp_path)
+    plan = Plan(run, with_needs(run, "basic", run.trainings()))
+    client = Counted()
+    monkeypatch.setattr(module, "_done", client.done)
+    sending = module._Sending(client, None, run, plan, shared)
+    ended = [job for job, _ in sending.results()]
+    assert {job.path for job in ended} == {job.path for job in plan.jobs} and len(ended) == 8
+    trainings = [sending._key(job) for job in plan.jobs if job.kind == "train"]
+    # The longest chains first; what is made from a training that has ended takes its turn.
+    assert client.sent[:2] == trainings[:2]
+    assert client.most[:4] == [2, 2, 3, 3] and max(client.most) == 3
+    for job in plan.jobs:
+        for path in plan.needs[job.path]:
+            order = [job.path for job in ended]
+            assert order.index(path) < order.index(job.path)
 
 
 def test_what_a_worker_sees_of_a_folder(tmp_path, monkeypatch):
