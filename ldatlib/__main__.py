@@ -49,7 +49,8 @@ def _open(options: argparse.Namespace):
         if (value := getattr(options, option, None)) is not None:
             overrides[setting] = value
     processes = getattr(options, "processes", 1)
-    cluster = cluster_of(getattr(options, "cluster", None), getattr(options, "apart", False))
+    address, apart = (getattr(options, name, None) for name in ("cluster", "apart"))
+    cluster = cluster_of(address, bool(apart), processes)
     return open_run(options.profile, overrides, options.out, 1, deadline, processes, cluster)
 
 

@@ -6,6 +6,7 @@ of two. Other machines are whatever joblib sends work to (``elsewhere``).
 
 import copy
 import importlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,18 +19,20 @@ from ldatlib.errors import UserError, check_count
 from ldatlib.evaluation.gate.entry import passed
 from ldatlib.execution import default_device, has_locks, keep_pages
 
-_ELSEWHERE: ContextVar[bool] = ContextVar("elsewhere", default=False)
+# What a worker does before each part; None: parts are computed here.
+_ELSEWHERE: ContextVar[Callable[[], None] | None] = ContextVar("elsewhere", default=None)
 
 
 @contextmanager
-def elsewhere(**backend: Any) -> Iterator[None]:
+def elsewhere(prepare: Callable[[], None], **backend: Any) -> Iterator[None]:
     """Inside, ``spread`` sends its parts to a backend of joblib: arguments of ``parallel_config``.
 
-    Its workers compute on their own device; what they find comes back on the CPU.
+    Its workers ``prepare`` before each, and compute on their own device; what they find comes back
+    on the CPU.
     """
     from joblib import parallel_config
 
-    before = _ELSEWHERE.set(True)
+    before = _ELSEWHERE.set(prepare)
     try:
         with parallel_config(**backend):
             yield
@@ -61,8 +64,9 @@ def check_processes(processes: int, device: torch.device) -> None:
 def spread(work: Callable, parts: Iterable[tuple], processes: int) -> list:
     """``[work(*part) for part in parts]``; on several processes of one thread where asked for."""
     parts = list(parts)
-    if _ELSEWHERE.get() and parts:
-        return _sent(work, parts, processes)
+    prepare = _ELSEWHERE.get()
+    if prepare and parts:
+        return _sent(prepare, work, parts, processes)
     if processes == 1 or len(parts) < 2 or not has_locks():
         return [work(*part) for part in parts]
     from joblib import Parallel, delayed
@@ -80,27 +84,32 @@ def _one_thread(work: Callable, part: tuple):
         return work(*part)
 
 
-def _sent(work: Callable, parts: list[tuple], workers: int) -> list:
+def _sent(prepare: Callable[[], None], work: Callable, parts: list[tuple], workers: int) -> list:
     """The parts on workers that have neither this process's modules nor its devices."""
     from joblib import Parallel, delayed
 
     packed: dict[int, bytes] = {}
 
     def pack(value: Any) -> bytes:
-        # Once a value, the model above all: it goes to a worker once, too.
+        # Once a value, the model above all. It travels with each part: what was left on a worker
+        # would be lost with it.
         if id(value) not in packed:
             packed[id(value)] = _pack(value)
         return packed[id(value)]
 
     pool = Parallel(n_jobs=workers)
     there = imported_there(_on_worker)
-    calls = [delayed(there)(pack(work), *(pack(value) for value in part)) for part in parts]
-    return pool(calls)
+    what = pack(prepare), pack(work)
+    calls = [delayed(there)(*what, *(pack(value) for value in part)) for part in parts]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph")
+        return pool(calls)
 
 
-def _on_worker(work: bytes, *part: bytes):
+def _on_worker(prepare: bytes, work: bytes, *part: bytes):
     import cloudpickle
 
+    cloudpickle.loads(prepare)()
     device = default_device()
     values = tuple(_moved(cloudpickle.loads(value), device) for value in part)
     return _moved(_one_thread(cloudpickle.loads(work), values), torch.device("cpu"))

@@ -72,6 +72,15 @@ def with_needs(ws: Workspace, name: str, trainings: Sequence[Training]) -> list[
     return list(found.values())
 
 
+def forget(ws: Workspace, job: Job) -> None:
+    """Compute this job anew next time, an interrupted one from its beginning."""
+    ws.forgotten.add(job.path)
+    job.path.unlink(missing_ok=True)
+    ws.partial(job.path).clear()
+    for path in KINDS[job.kind].states(ws, job.training):
+        path.unlink(missing_ok=True)
+
+
 class Plan:
     """Jobs and what each waits for, the most urgent first.
 

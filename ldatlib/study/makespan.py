@@ -52,7 +52,7 @@ def makespan(
     bandwidth: float | None = None,
     measured: Mapping[Path, float] | None = None,
 ) -> Makespan:
-    """The time of a plan, its jobs given out as ``schedule`` does: ready ones, most urgent first.
+    """The time of a plan, its jobs given out as ``pool`` does: ready ones, most urgent first.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ import torch
 from ldatlib.data import Dataset
 from ldatlib.errors import UserError
 from ldatlib.execution import DEVICE_VARIABLE
-from ldatlib.study.jobs import Job, Plan
+from ldatlib.study.jobs import Job, Plan, jobs_of
 from ldatlib.study.workspace import Workspace
 
 # Computes a job, with so many threads; the reason why the deadline left it unfinished, or None.
@@ -103,12 +103,15 @@ def pack(ws: Workspace, job: Job) -> bytes:
     return cloudpickle.dumps((ws, ws.dataset.fingerprint, job))
 
 
-def unpack(packed: bytes) -> tuple[Workspace, Job]:
+def unpack(packed: bytes, root: Path | None = None) -> tuple[Workspace, Job]:
     """The job of ``pack`` in this process, which loads the images and keeps them for the next one.
 
-    Raises ``UserError`` where they are not those of whoever has sent it.
+    In the folder ``root``, where one is given. Raises ``UserError`` where the images are not those
+    of whoever has sent it.
     """
     ws, fingerprint, job = cloudpickle.loads(packed)
+    if root is not None:
+        ws.root = root
     if fingerprint in _KEPT:
         ws.dataset = _KEPT[fingerprint]
     elif ws.dataset.fingerprint == fingerprint:
@@ -119,6 +122,8 @@ def unpack(packed: bytes) -> tuple[Workspace, Job]:
             f"other images in {ws.dataset.title} ({ws.dataset.fingerprint[:10]}) than where this "
             f"began ({fingerprint[:10]}); bring the same ones and start again"
         )
+    if root is not None:
+        (job,) = jobs_of(ws, job.kind, [job.training])
     return ws, job
 
 

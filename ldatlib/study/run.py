@@ -121,7 +121,7 @@ class Run(Workspace):
 
     def forget(self, job: Job) -> None:
         """Compute this job anew next time, an interrupted one from its beginning."""
-        schedule.forget(self, job)
+        planned.forget(self, job)
 
     def passed_over(self) -> int:
         """How many records of an earlier numerics version lie in the folder, unused."""

@@ -70,6 +70,8 @@ def complete(
         if reason:
             stopped.append(reason)
             continue
+        # Where files travel, what an interrupted one had come to is here, too.
+        _tidy(ws, job)
         record = kind.read(ws, job.training)
         say(kind.line(record, job.training))
         for line in _caveats(record, job.training, known):
@@ -150,14 +152,6 @@ def _tidy(ws: Workspace, job: Job) -> None:
     kind = KINDS[job.kind]
     # Some go on from what they leave.
     for path in set(kind.states(ws, job.training)) - set(kind.products(ws, job.training)):
-        path.unlink(missing_ok=True)
-
-
-def forget(ws: Workspace, job: Job) -> None:
-    """Compute this job anew next time, an interrupted one from its beginning."""
-    job.path.unlink(missing_ok=True)
-    ws.partial(job.path).clear()
-    for path in KINDS[job.kind].states(ws, job.training):
         path.unlink(missing_ok=True)
 
 

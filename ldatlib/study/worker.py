@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import cloudpickle
 import torch
 
-from ldatlib.errors import Busy, UserError
+from ldatlib.errors import Busy, UserError, one_line
 from ldatlib.execution import default_device
 from ldatlib.files import PACKAGE, pieces, write_bytes
 from ldatlib.study import jobs as planned
@@ -32,6 +32,7 @@ DEATHS = 20
 _SEEN = 15
 # Milliseconds between two looks that a process of Dask takes at itself.
 _RARELY = 1000
+SHARE = "share the folder at the same path, or add --no-shared-folder"
 # What a worker has in common with whoever sends it jobs, and the words for it.
 COMMON = {"python": "Python", "torch": "torch", "ldatlib": "ldatlib (hash of its source)"}
 
@@ -66,12 +67,22 @@ def compare(ours: dict[str, str], theirs: dict[str, str], worker: str) -> None:
             )
 
 
-def sees(path: str, token: str) -> str | None:
-    """Why this worker does not see a new file, or cannot write beside it; else None."""
+def check_threads(worker: str, threads: int) -> None:
+    """Raises ``UserError`` where a worker would have two jobs in one process."""
+    if threads != 1:
+        raise UserError(
+            f"the worker {worker} has {threads} threads, which would share one state of random "
+            "numbers; start it with --nthreads 1, and more of them"
+        )
+
+
+def sees(path: str) -> str | None:
+    """Why this worker does not see a file that holds its own name, or cannot write beside it;
+    else None."""
     until = time.monotonic() + _SEEN
     while True:
         try:
-            if Path(path).read_text(encoding="ascii") == token:
+            if Path(path).read_text(encoding="ascii") == Path(path).name:
                 beside = Path(f"{path}-{os.getpid()}")
                 beside.touch()
                 beside.unlink()
@@ -121,17 +132,19 @@ def settle_worker(dask_worker: Any) -> None:
 
 
 def run_shared(
-    work: bytes, packed: bytes, common: dict[str, str]
+    work: bytes, packed: bytes, common: dict[str, str], seen: str
 ) -> tuple[str | None, dict[str, bytes]]:
-    """A job in the shared folder; ``work`` is pickled."""
+    """A job in the shared folder, where a file ``seen`` holds its own name; ``work`` is pickled."""
     with _named():
-        _prepare(common)
+        prepare(common)
+        if (reason := sees(seen)) is not None:
+            raise UserError(f"does not see {Path(seen).parent.parent} ({reason}); {SHARE}")
         ws, job = unpack(packed)
         return _patiently(cloudpickle.loads(work), ws, job, job.path.parent), {}
 
 
 def run_apart(
-    work: bytes, packed: bytes, common: dict[str, str], given: dict[str, bytes], run: str
+    work: bytes, packed: bytes, common: dict[str, str], given: "Given"
 ) -> tuple[str | None, dict[str, bytes]]:
     """A job in a folder of this worker's machine, from the files given; with those that it left.
 
@@ -140,14 +153,11 @@ def run_apart(
     from distributed import get_worker
 
     with _named():
-        _prepare(common)
-        ws, job = unpack(packed)
+        prepare(common)
         # Beside the worker's own folder, which goes with it.
-        ws.root = Path(get_worker().local_directory).parent / f"ldat-{run}"
-        (job,) = planned.jobs_of(ws, job.kind, [job.training])
-        for name, content in given.items():
-            if not (ws.root / name).exists():
-                write_bytes(ws.root / name, content)
+        root = Path(get_worker().local_directory).parent / f"ldat-{given['run']}"
+        ws, job = unpack(packed, root)
+        _receive(ws, job, given)
         reason = _patiently(cloudpickle.loads(work), ws, job)
         left = _progress(ws, job) if reason else _results(ws, job)
         if job.kind == "train":
@@ -156,23 +166,52 @@ def run_apart(
         return reason, _contents(ws, left)
 
 
+class Given(TypedDict):
+    """What travels to a job in a folder that is not shared.
+
+    ``files`` by their names in the run's folder; ``anew``: nothing that the worker has of this job
+    counts; ``run`` and ``sending`` tell one run and one command from another.
+    """
+
+    files: dict[str, bytes]
+    anew: bool
+    run: str
+    sending: str
+
+
+def _receive(ws: Workspace, job: Job, given: Given) -> None:
+    """What is given takes the place of what is there, once a command: where the job is sent again,
+    as its worker died, it has come further here."""
+    mark = ws.root / "given" / job.path.stem
+    if mark.is_file() and mark.read_text(encoding="ascii") == given["sending"]:
+        return
+    if given["anew"]:
+        planned.forget(ws, job)
+    for name, content in given["files"].items():
+        write_bytes(ws.root / name, content)
+    write_bytes(mark, given["sending"].encode())
+
+
 @contextmanager
 def _named() -> Iterator[None]:
-    """Says of a user's error on which worker it was."""
+    """Says of an error that is no bug on which worker it was."""
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
         from distributed import get_worker
 
-        raise UserError(f"on the worker {get_worker().address}: {error}") from error
+        said = error if isinstance(error, UserError) else one_line(error)
+        raise UserError(f"on the worker {get_worker().address}: {said}") from error
 
 
-def _prepare(common: dict[str, str]) -> None:
-    """A worker that came later is compared, too."""
+def prepare(common: dict[str, str]) -> None:
+    """Before each job, for a worker may have come later: ``UserError`` where it cannot be used."""
     from distributed import get_worker
 
-    compare(common, facts(), get_worker().address)
-    settle_worker(get_worker())
+    worker = get_worker()
+    compare(common, facts(), worker.address)
+    check_threads(worker.address, worker.state.nthreads)
+    settle_worker(worker)
 
 
 def _patiently(work: Work, ws: Workspace, job: Job, there: Path | None = None) -> str | None:

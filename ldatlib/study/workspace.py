@@ -48,6 +48,8 @@ class Workspace(Trainings):
     ):
         self.profile, self.root = profile, path_of(root)
         self.deadline, self.processes = deadline, processes
+        # Records that are to be made anew (``jobs.forget``), also where a worker keeps a copy.
+        self.forgotten: set[Path] = set()
 
     def __getstate__(self) -> dict:
         # Workers load the data themselves: cheaper than sending it, and cached there. Plug-ins
@@ -59,7 +61,7 @@ class Workspace(Trainings):
     def __setstate__(self, state: dict) -> None:
         for path, source in state.pop("plugins"):
             plugins.load_source(path, source)
-        vars(self).update(state)
+        vars(self).update(state, forgotten=set())
 
     @property
     def late(self) -> bool:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import cloudpickle
 import pytest
@@ -238,10 +240,10 @@ class Pretended:
     def run_on_scheduler(self, function):
         return self.python or function()
 
-    def scheduler_info(self):
-        return {"workers": {"tcp://w:1": {"nthreads": self.threads}}}
+    def nthreads(self):
+        return {"tcp://w:1": self.threads}
 
-    def run(self, function, *arguments, on_error):
+    def run(self, function, *arguments, on_error, workers=None):
         if self.answers and function.__name__ in self.answers:
             return {"tcp://w:1": self.answers[function.__name__]}
         return {"tcp://w:1": function(*arguments)}
@@ -251,7 +253,8 @@ def test_workers_are_looked_at_first(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_module, "_SEEN", 0)
     run = open_run("demo", SETTINGS, tmp_path)
     cluster = Cluster("tcp://s:1")
-    said = cluster._check(Pretended(), run)
+    with cluster._checked(Pretended(), run, silent) as (said, seen):
+        assert Path(seen).read_text(encoding="utf-8") == Path(seen).name
     assert "1 x cpu on 1 hosts; shared folder" in said and said.endswith("see http://dash")
     assert [path.name for path in tmp_path.rglob("*")] == ["records"]
     for client, what in (
@@ -264,69 +267,154 @@ def test_workers_are_looked_at_first(tmp_path, monkeypatch):
         (Pretended(answers={"sees": "No such file"}), "does not see .* --no-shared-folder"),
     ):
         with pytest.raises(UserError, match=what):
-            cluster._check(client, run)
+            with cluster._checked(client, run, silent):
+                pass
     apart = Cluster("tcp://s:1", shared=False)
-    assert "files travel" in apart._check(Pretended(answers={"sees": "No such file"}), run)
+    with apart._checked(Pretended(answers={"sees": "No such file"}), run, silent) as (said, seen):
+        assert "files travel" in said and not seen
 
 
-class Ended:
-    """A future whose job has left what it should."""
+class Pretending(module._Sending):
+    """Jobs that end one a look, the latest first, with the reasons given by name; a worker more is
+    there at the third look, none from ``gone`` on."""
 
-    def result(self):
-        return None, {}
-
-
-class Counted:
-    """A client whose jobs end one a look, the latest first; a worker more comes at the third."""
-
-    def __init__(self):
-        self.workers, self.looks, self.sent, self.running, self.most = 2, 0, [], [], []
+    def __init__(self, run, plan, seen="", reasons=None, gone=99):
+        self.workers, self.looks, self.running = 2, 0, []
+        self.sent, self.most, self.reasons, self.gone = [], [], reasons or {}, gone
+        super().__init__(self, None, run, plan, seen)
+        # Of the client, which this is, too: it has no nannies.
+        self.run = None
 
     def nthreads(self):
-        return dict.fromkeys(range(self.workers), 1)
+        return {} if self.looks >= self.gone else dict.fromkeys(range(self.workers), 1)
 
-    def submit(self, function, *arguments, key):
-        self.sent.append(key)
-        self.running.append(Ended())
+    def _submit(self, job):
+        self.sent.append(job.name)
+        self.running.append(SimpleFuture(self.reasons.get(job.name)))
         return self.running[-1]
 
-    def done(self, _, futures):
-        assert set(futures) == set(self.running)
+    def _next(self):
         self.looks += 1
         self.most.append(len(self.running))
         if self.looks == 2:
             self.workers += 1
-            return []
-        return [self.running.pop()]
+            return None
+        return None if self.looks >= self.gone else self.running.pop()
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_as_many_jobs_are_sent_as_there_are_workers(shared, tmp_path, monkeypatch):
-    """Dask would queue more behind a long one while another worker has nothing to do."""
+class SimpleFuture:
+    def __init__(self, reason):
+        self.reason = reason
+
+    def result(self):
+        return self.reason, {}
+
+
+@pytest.fixture
+def four(tmp_path):
+    """A run of four trainings, and the plan of an evaluation of each."""
     defences = ("natural", "standard", "l2_at", "ldat")
     run = open_run("demo", SMALL | {"defences": defences}, tmp_path)
-    plan = Plan(run, with_needs(run, "basic", run.trainings()))
-    client = Counted()
-    monkeypatch.setattr(module, "_done", client.done)
-    sending = module._Sending(client, None, run, plan, shared)
+    return run, Plan(run, with_needs(run, "basic", run.trainings()))
+
+
+def test_as_many_jobs_are_sent_as_there_are_workers(four):
+    """Dask would queue more behind a long one while another worker has nothing to do."""
+    run, plan = four
+    sending = Pretending(run, plan)
     ended = [job for job, _ in sending.results()]
     assert {job.path for job in ended} == {job.path for job in plan.jobs} and len(ended) == 8
-    trainings = [sending._key(job) for job in plan.jobs if job.kind == "train"]
     # The longest chains first; what is made from a training that has ended takes its turn.
-    assert client.sent[:2] == trainings[:2]
-    assert client.most[:4] == [2, 2, 3, 3] and max(client.most) == 3
+    assert sending.sent[:2] == [job.name for job in plan.jobs if job.kind == "train"][:2]
+    assert sending.most[:4] == [2, 2, 3, 3] and max(sending.most) == 3
+    order = [job.path for job in ended]
     for job in plan.jobs:
         for path in plan.needs[job.path]:
-            order = [job.path for job in ended]
             assert order.index(path) < order.index(job.path)
+
+
+def test_what_is_made_from_an_unfinished_job_is_not_sent(four):
+    """The clock of its worker may have been ahead."""
+    run, plan = four
+    sending = Pretending(run, plan, reasons={"train ldat-s0": "epoch 3"})
+    reasons = {job.name: reason for job, reason in sending.results()}
+    assert reasons.pop("train ldat-s0") == "epoch 3"
+    assert reasons.pop("basic ldat-s0") == "basic ldat-s0 did not begin"
+    assert set(reasons.values()) == {None} and "basic ldat-s0" not in sending.sent
+
+
+def test_a_deadline_ends_a_run_whose_workers_are_gone(four, monkeypatch):
+    run, plan = four
+    monkeypatch.setattr(type(run), "late", property(lambda _: sending.looks >= 3))
+    sending = Pretending(run, plan, gone=3)
+    reasons = [reason for _, reason in sending.results()]
+    assert sum(reason is None for reason in reasons) == 1 and len(sending.sent) == 4
+    assert sum("has no worker left" in str(reason) for reason in reasons) == 3
+    assert sum("did not begin" in str(reason) for reason in reasons) == 1
+
+
+def test_a_job_goes_on_only_towards_the_same_end(four):
+    """One that an interrupted client has left knows nothing of another deadline."""
+    run, plan = four
+    keys = set()
+    for deadline, seen in ((None, ""), (None, ""), (9.0, ""), (9.0, "/run/records/.seen")):
+        run.deadline = deadline
+        keys.add(module._Sending(None, None, run, plan, seen)._key(plan.jobs[0]))
+    assert len(keys) == 3
+    run.forget(plan.jobs[0])
+    anew = [module._Sending(None, None, run, plan, "")._key(plan.jobs[0]) for _ in "12"]
+    assert anew[0] != anew[1] and not keys & set(anew)
+
+
+def test_what_travels_takes_the_place_of_what_is_there_once_a_command(four):
+    run, plan = four
+    job = plan.jobs[0]
+    record, weights = job.path, run.checkpoint_path(job.training)
+    given = worker_module.Given(
+        files={"checkpoints/" + weights.name: b"sent"}, anew=False, run="r", sending="first"
+    )
+    for path in (record, weights):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"old")
+    worker_module._receive(run, job, given)
+    assert (weights.read_bytes(), record.read_bytes()) == (b"sent", b"old")
+    # Sent again, for its worker has died.
+    weights.write_bytes(b"further")
+    worker_module._receive(run, job, given)
+    assert weights.read_bytes() == b"further"
+    worker_module._receive(run, job, given | {"sending": "second", "anew": True})
+    assert weights.read_bytes() == b"sent" and not record.exists()
+
+
+def test_a_late_worker_is_looked_at_too(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    worker = SimpleNamespace(address="tcp://w:1", state=SimpleNamespace(nthreads=2))
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    with pytest.raises(UserError, match="tcp://w:1 has 2 threads.* --nthreads 1"):
+        worker_module.prepare(module.common())
+    with pytest.raises(UserError, match="on the worker tcp://w:1: .*Too many open files"):
+        with worker_module._named():
+            raise OSError(24, "Too many open files")
+
+
+def test_a_scheduler_that_dies_is_one_line(machines, tmp_path):
+    run = open_run("demo", SETTINGS, tmp_path / "run")
+
+    def kill(line):
+        assert line == f"waiting for a worker at {machines.address}"
+        machines.processes[0].kill()
+
+    with pytest.raises(UserError, match=f"the scheduler at {machines.address} is gone"):
+        Cluster(machines.address).check(run, kill)
 
 
 def test_what_a_worker_sees_of_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_module, "_SEEN", 0)
-    (tmp_path / "x").write_text("token")
-    assert worker_module.sees(str(tmp_path / "x"), "token") is None
-    assert worker_module.sees(str(tmp_path / "x"), "other") == "another file"
-    assert worker_module.sees(str(tmp_path / "y"), "token") == "No such file or directory"
+    (tmp_path / "x").write_text("x")
+    (tmp_path / "z").write_text("other")
+    assert worker_module.sees(str(tmp_path / "x")) is None
+    assert worker_module.sees(str(tmp_path / "z")) == "another file"
+    assert worker_module.sees(str(tmp_path / "y")) == "No such file or directory"
 
 
 def test_a_folder_that_went_is_not_made_anew(tmp_path):

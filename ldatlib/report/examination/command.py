@@ -24,7 +24,7 @@ from ldatlib.files.locks import alone
 from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine
-from ldatlib.study.cluster import cluster_of
+from ldatlib.study.cluster import Cluster, cluster_of
 from ldatlib.study.held_out import digits_split
 from ldatlib.study.records.examination import read_examination
 from ldatlib.study.settings import parse_duration, parse_value
@@ -71,8 +71,7 @@ def run(request: Request, say: Say) -> int:
         raise UserError("--threshold-data freezes the threshold of a detector: add --reject SCORE")
     effort_of(request.effort)
     _check_sources(request)
-    if request.cluster and request.processes != 1:
-        raise UserError("--processes are of this machine; --cluster takes a process a worker")
+    cluster = cluster_of(request.cluster, False, request.processes)
     # From the start, as of every other command: loading counts.
     limit = None if request.time_limit is None else parse_duration(request.time_limit)
     started, folder = time.monotonic(), _folder(request)
@@ -106,7 +105,7 @@ def run(request: Request, say: Say) -> int:
             if limit is not None:
                 limit = max(limit - (time.monotonic() - started), 1e-3)
             try:
-                with _processes(request, limit, say) as processes:
+                with _processes(cluster, request.processes, limit, say) as processes:
                     found = examine(
                         *(model, x, y, eps),
                         **how,
@@ -135,15 +134,14 @@ def run(request: Request, say: Say) -> int:
 
 
 @contextmanager
-def _processes(request: Request, limit: float | None, say: Say) -> Iterator[int]:
+def _processes(cluster: Cluster | None, here: int, limit: float | None, say: Say) -> Iterator[int]:
     """How many share the images of an attack: on this machine, or a cluster's workers."""
-    cluster = cluster_of(request.cluster, False)
     if cluster is None:
-        yield request.processes
+        yield here
         return
     started = time.monotonic()
     late = (lambda: False) if limit is None else (lambda: time.monotonic() - started > limit)
-    with cluster.attacking(late) as workers:
+    with cluster.attacking(late, say) as workers:
         say(f"attacks and AutoAttack on {workers} workers of {cluster.address}, the rest here")
         yield workers
 
