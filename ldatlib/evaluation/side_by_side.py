@@ -1,12 +1,11 @@
 """Parts of one evaluation side by side: on processes of one thread each, or on other machines.
 
 On networks as small as a CPU can attack, two processes of one thread get further than one process
-of two. Other machines are whatever joblib sends work to (``elsewhere``).
+of two. Other machines are whatever takes what is sent (``elsewhere``).
 """
 
 import copy
 import importlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,23 +18,22 @@ from ldatlib.errors import UserError, check_count
 from ldatlib.evaluation.gate.entry import passed
 from ldatlib.execution import default_device, has_locks, keep_pages
 
-# What a worker does before each part; None: parts are computed here.
-_ELSEWHERE: ContextVar[Callable[[], None] | None] = ContextVar("elsewhere", default=None)
+# Sends calls of a function of pickled arguments to other machines, and returns their results.
+Send = Callable[[Callable, list[tuple[bytes, ...]]], list]
+
+# None: parts are computed here.
+_ELSEWHERE: ContextVar[Send | None] = ContextVar("elsewhere", default=None)
 
 
 @contextmanager
-def elsewhere(prepare: Callable[[], None], **backend: Any) -> Iterator[None]:
-    """Inside, ``spread`` sends its parts to a backend of joblib: arguments of ``parallel_config``.
+def elsewhere(send: Send) -> Iterator[None]:
+    """Inside, ``spread`` sends its parts to workers of other machines.
 
-    Its workers ``prepare`` before each, and compute on their own device; what they find comes back
-    on the CPU.
+    They compute on their own device; what they find comes back on the CPU.
     """
-    from joblib import parallel_config
-
-    before = _ELSEWHERE.set(prepare)
+    before = _ELSEWHERE.set(send)
     try:
-        with parallel_config(**backend):
-            yield
+        yield
     finally:
         _ELSEWHERE.reset(before)
 
@@ -64,9 +62,9 @@ def check_processes(processes: int, device: torch.device) -> None:
 def spread(work: Callable, parts: Iterable[tuple], processes: int) -> list:
     """``[work(*part) for part in parts]``; on several processes of one thread where asked for."""
     parts = list(parts)
-    prepare = _ELSEWHERE.get()
-    if prepare and parts:
-        return _sent(prepare, work, parts, processes)
+    send = _ELSEWHERE.get()
+    if send and parts:
+        return _sent(send, work, parts)
     if processes == 1 or len(parts) < 2 or not has_locks():
         return [work(*part) for part in parts]
     from joblib import Parallel, delayed
@@ -84,10 +82,8 @@ def _one_thread(work: Callable, part: tuple):
         return work(*part)
 
 
-def _sent(prepare: Callable[[], None], work: Callable, parts: list[tuple], workers: int) -> list:
+def _sent(send: Send, work: Callable, parts: list[tuple]) -> list:
     """The parts on workers that have neither this process's modules nor its devices."""
-    from joblib import Parallel, delayed
-
     packed: dict[int, bytes] = {}
 
     def pack(value: Any) -> bytes:
@@ -97,19 +93,12 @@ def _sent(prepare: Callable[[], None], work: Callable, parts: list[tuple], worke
             packed[id(value)] = _pack(value)
         return packed[id(value)]
 
-    pool = Parallel(n_jobs=workers)
-    there = imported_there(_on_worker)
-    what = pack(prepare), pack(work)
-    calls = [delayed(there)(*what, *(pack(value) for value in part)) for part in parts]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sending large graph")
-        return pool(calls)
+    return send(_on_worker, [(pack(work), *map(pack, part)) for part in parts])
 
 
-def _on_worker(prepare: bytes, work: bytes, *part: bytes):
+def _on_worker(work: bytes, *part: bytes):
     import cloudpickle
 
-    cloudpickle.loads(prepare)()
     device = default_device()
     values = tuple(_moved(cloudpickle.loads(value), device) for value in part)
     return _moved(_one_thread(cloudpickle.loads(work), values), torch.device("cpu"))

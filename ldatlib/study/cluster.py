@@ -11,18 +11,17 @@ import queue
 import secrets
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
-from ldatlib.errors import UserError, one_line
+from ldatlib.errors import OutOfTime, UserError, one_line
 from ldatlib.evaluation.side_by_side import elsewhere, imported_there
 from ldatlib.files import path_of, write_bytes
 from ldatlib.study import jobs as planned
@@ -37,8 +36,8 @@ from ldatlib.study.worker import (
     compare,
     facts,
     inputs,
-    prepare,
     run_apart,
+    run_part,
     run_shared,
     sees,
     settling,
@@ -83,15 +82,17 @@ class Cluster:
             ) from error
         try:
             yield client
-        except (CancelledError, OSError) as error:
-            if client.status == "running":
+        except (UserError, OutOfTime):
+            raise
+        except Exception as error:
+            # A client that is closed breaks in many ways. Dask lists all that was under way.
+            cancelled = isinstance(error, CancelledError)
+            if client.status == "running" and not cancelled:
                 raise
-            # Dask lists all that was under way.
-            lost = isinstance(error, CancelledError)
-            reason = "the connection is lost" if lost else one_line(error)
+            reason = "what was sent is cancelled" if cancelled else one_line(error)
             raise UserError(
-                f"the scheduler at {self.address} is gone ({reason}); start it again, and its "
-                "workers, which end with it; then the same command goes on"
+                f"the scheduler at {self.address} is gone, or was restarted ({reason}); start it "
+                "again, and its workers, which end with it; then the same command goes on"
             ) from error
         finally:
             with suppress(Exception):
@@ -113,21 +114,17 @@ class Cluster:
         """Inside, an evaluation with as many ``processes`` as given has them on the workers.
 
         As many as are there at the beginning; each is looked at first, as for ``check``. ``late``
-        says when not to wait for the first one any longer.
+        says when not to wait for one any longer: ``OutOfTime`` where none is left.
         """
         with self.connect() as client:
-            from distributed import KilledWorker
-
             found = self._versions(client, late, say)
-            _settle(client)
-            try:
-                with elsewhere(partial(prepare, common()), backend="dask", client=client):
-                    yield len(found)
-            except KilledWorker as error:
-                raise UserError(
-                    "workers died under an attack, for memory perhaps; see their logs, the same "
-                    "command goes on"
-                ) from error
+            client.run_on_scheduler(settling())
+
+            def send(function: Callable, calls: list[tuple[bytes, ...]]) -> list:
+                return _parts(client, function, calls, late)
+
+            with elsewhere(send):
+                yield len(found)
 
     def _versions(
         self, client: Any, late: Callable[[], bool], say: Say
@@ -168,7 +165,7 @@ class Cluster:
         answers = self._versions(client, lambda: ws.late, say)
         token = secrets.token_hex(8)
         # Where records will stand: who does not see that folder later has lost it (_patiently).
-        seen = ws.root.resolve() / "records" / f".seen-{token}"
+        seen = ws.root.resolve() / "records" / f".seen-{token}.tmp"
         devices = Counter(found["device"] for found in answers.values())
         hosts = len({found["host"] for found in answers.values()})
         kinds = ", ".join(f"{count} x {device}" for device, count in devices.items())
@@ -179,7 +176,8 @@ class Cluster:
             return
         write_bytes(seen, seen.name.encode())
         try:
-            for address, answer in client.run(sees, str(seen), on_error="return").items():
+            seeing = client.run(sees, str(seen), workers=list(answers), on_error="return")
+            for address, answer in seeing.items():
                 if answer is not None:
                     raise UserError(
                         f"the worker {address} does not see {ws.root.resolve()} "
@@ -193,18 +191,8 @@ class Cluster:
     def execute(self, work: Work, ws: Workspace, plan: Plan, say: Say = print) -> Iterator[Ended]:
         """Each job when it has ended, or with the reason why the deadline left it unfinished."""
         with self.connect() as client, self._checked(client, ws, say) as (_, seen):
-            _settle(client)
+            client.run_on_scheduler(settling())
             yield from _Sending(client, work, ws, plan, seen).results()
-
-
-def _settle(client: Any) -> None:
-    client.run_on_scheduler(settling())
-    _settle_nannies(client)
-
-
-def _settle_nannies(client: Any) -> None:
-    with suppress(Exception):  # workers may have none
-        client.run(settling(), nanny=True)
 
 
 def common() -> dict[str, str]:
@@ -223,104 +211,143 @@ def cluster_of(address: str | None, apart: bool, processes: int = 1) -> Cluster 
     return None
 
 
-class _Sending:
-    """The jobs of a plan on their way to the workers, and their results on the way back.
+class _Workers:
+    """The workers of a client: no more is sent than they are, and the next when one is free.
 
-    As many are there as there are workers, and the next is chosen when one ends or a worker comes:
     Dask, which knows no durations before it has seen some, would queue the others behind long ones
     while another worker has nothing to do.
     """
 
+    def __init__(self, client: Any):
+        self.client = client
+        self.running: dict[Any, Any] = {}
+        self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.known: set[str] = set()
+        self.there = 0
+
+    def free(self) -> int:
+        """How many may be sent now; where no worker is there, one waits for it."""
+        workers = self.client.nthreads().keys()
+        if new := workers - self.known:
+            self.known |= new
+            with suppress(Exception):  # they may have no nannies
+                self.client.run(settling(), nanny=True, workers=list(new))
+        self.there = len(workers)
+        return max(self.there, 1) - len(self.running)
+
+    def send(self, item: Any, function: Callable, *arguments: Any, **options: Any) -> None:
+        """Call the function there; ``item``, whatever it is, comes back with the result."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")
+            future = self.client.submit(imported_there(function), common(), *arguments, **options)
+        self.running[future] = item
+        # Of a ``wait`` with an end Dask would keep a task a future, each time that it is asked.
+        future.add_done_callback(self.arrived.put)
+
+    def next(self) -> tuple[Any, Any] | None:
+        """An item and its result; None when it is time to look for new workers."""
+        from distributed import KilledWorker
+
+        try:
+            future = self.arrived.get(timeout=_LOOK)
+        except queue.Empty:
+            return None
+        item = self.running.pop(future)
+        try:
+            return item, future.result()
+        except KilledWorker as error:
+            raise UserError(
+                f"more than {DEATHS} workers died under {item}, for memory perhaps; see their "
+                "logs, the same command goes on"
+            ) from error
+        except ImportError as error:
+            raise UserError(
+                f"a worker lacks what it needs ({one_line(error)}); install there what is here"
+            ) from error
+
+
+def _parts(
+    client: Any, function: Callable, calls: list[tuple[bytes, ...]], late: Callable[[], bool]
+) -> list:
+    """Results of these calls, in their order."""
+    workers, packed = _Workers(client), cloudpickle.dumps(function)
+    names = [f"part {number} of an attack" for number in range(1, len(calls) + 1)]
+    waiting = deque(zip(names, calls, strict=True))
+    found: dict[str, Any] = {}
+    while len(found) < len(names):
+        for _ in range(min(workers.free(), len(waiting))):
+            name, call = waiting.popleft()
+            workers.send(name, run_part, packed, *call, pure=False)
+        if late() and not workers.there:
+            raise OutOfTime("the time is up, and no worker is left")
+        if ended := workers.next():
+            found.update([ended])
+    return [found[name] for name in names]
+
+
+class _Sending:
+    """The jobs of a plan on their way to the workers, and their results on the way back."""
+
     def __init__(self, client: Any, work: Work, ws: Workspace, plan: Plan, seen: str):
         """``seen``: a file that all see, whose folder is shared; empty where none is."""
-        self.client, self.ws, self.plan, self.seen = client, ws, plan, seen
+        self.workers, self.ws, self.plan, self.seen = _Workers(client), ws, plan, seen
         self.work = cloudpickle.dumps(work)
         self.run = hashlib.sha256(str(ws.root.resolve()).encode()).hexdigest()[:8]
+        # One command: what an earlier one has left on workers may have another end.
         self.sending = secrets.token_hex(8)
         # On the workers, which have other current folders.
         self.there = _at(ws, ws.root.resolve())
-        self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.begun: set[Path] = set()
+        self.ended: set[Path] = set()
+        self.stopped: set[Path] = set()
 
     def results(self) -> Iterator[Ended]:
-        from distributed import KilledWorker
-
-        running: dict[Any, Job] = {}
-        begun: set[Path] = set()
-        ended: set[Path] = set()
-        stopped: set[Path] = set()
-        known: set[str] = set()
-        while len(ended) < len(self.plan.jobs):
-            workers = self.client.nthreads()
-            if workers.keys() - known:
-                known |= workers.keys()
-                _settle_nannies(self.client)
-            free = max(len(workers), 1) - len(running)
-            for job in self.plan.ready(begun, ended):
-                # Some worker's clock may be ahead of this one's.
-                if self.ws.late or not stopped.isdisjoint(self.plan.needs[job.path]):
-                    begun.add(job.path)
-                    ended.add(job.path)
-                    stopped.add(job.path)
-                    yield job, f"{job.name} did not begin"
-                elif free > 0:
-                    running[self._submit(job)] = job
-                    begun.add(job.path)
-                    free -= 1
-            if self.ws.late and not workers:
-                for job in running.values():
-                    yield job, f"{job.name} has no worker left"
+        while len(self.ended) < len(self.plan.jobs):
+            yield from self._send()
+            if self.ws.late and not self.workers.there:
+                for job in self.plan.jobs:
+                    if job.path not in self.ended:
+                        yield job, f"{job.name} has no worker left"
                 return
-            future = self._next() if running else None
-            if future is None:
-                continue
-            job = running.pop(future)
-            try:
-                reason, files = future.result()
-            except KilledWorker as error:
-                raise UserError(
-                    f"{job.name} was running on more than {DEATHS} workers when they died, for "
-                    "memory perhaps; see their logs, the same command goes on"
-                ) from error
-            for name, content in files.items():
-                write_bytes(self.ws.root / name, content)
-            self.ws.forgotten.discard(job.path)
-            ended.add(job.path)
-            if reason:
-                stopped.add(job.path)
-            yield job, reason
+            if self.workers.running and (arrived := self.workers.next()):
+                job, (reason, files) = arrived
+                for name, content in files.items():
+                    write_bytes(self.ws.root / name, content)
+                self.ws.forgotten.discard(job.path)
+                yield self._end(job, reason)
 
-    def _next(self) -> Any:
-        """A future that has ended; None when it is time to look for new workers."""
-        with suppress(queue.Empty):
-            return self.arrived.get(timeout=_LOOK)
-        return None
+    def _send(self) -> Iterator[Ended]:
+        """Send what is ready while workers are free; what must not begin any more is passed on."""
+        free = self.workers.free()
+        for job in self.plan.ready(self.begun, self.ended):
+            # What it is made from may have stopped by a clock that is ahead of this one.
+            if self.ws.late or not self.stopped.isdisjoint(self.plan.needs[job.path]):
+                self.begun.add(job.path)
+                yield self._end(job, f"{job.name} did not begin")
+            elif free > 0:
+                self.begun.add(job.path)
+                free -= 1
+                function, *arguments = self._call(job)
+                key = f"{job.path.stem}-{self.sending}"
+                self.workers.send(job, function, *arguments, key=key)
 
-    def _key(self, job: Job) -> str:
-        # The same for the same job: one that an interrupted client has left goes on, unless it
-        # would end at another time.
-        told = f"{self.run}-{self.ws.deadline}-{bool(self.seen)}"
-        if job.path in self.ws.forgotten:
-            told += self.sending
-        return f"{job.path.stem}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    def _end(self, job: Job, reason: str | None) -> Ended:
+        self.ended.add(job.path)
+        if reason:
+            self.stopped.add(job.path)
+        return job, reason
 
-    def _submit(self, job: Job) -> Any:
+    def _call(self, job: Job) -> tuple[Any, ...]:
+        """The function that does the job on a worker, and its arguments."""
         (there,) = planned.jobs_of(self.there, job.kind, [job.training])
-        more: str | Given
+        packed = pack(self.there, there)
         if self.seen:
-            function, more = imported_there(run_shared), self.seen
-        else:
-            # With the job and not scattered: the scheduler has them where a worker dies.
-            anew = job.path in self.ws.forgotten
-            files = inputs(self.ws, job)
-            more = Given(files=files, anew=anew, run=self.run, sending=self.sending)
-            function = imported_there(run_apart)
-        arguments = (self.work, pack(self.there, there), common(), more)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")
-            future = self.client.submit(function, *arguments, key=self._key(job))
-        # Of a later ``wait`` Dask would keep a task a job, each time that it is asked.
-        future.add_done_callback(self.arrived.put)
-        return future
+            return run_shared, self.work, packed, self.seen
+        anew = job.path in self.ws.forgotten
+        # With the job and not scattered: the scheduler has them where a worker dies.
+        files = inputs(self.ws, job)
+        given = Given(files=files, anew=anew, run=self.run, sending=self.sending)
+        return run_apart, self.work, packed, given
 
 
 def _at(ws: Workspace, root: Path) -> Workspace:

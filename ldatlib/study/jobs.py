@@ -31,6 +31,9 @@ class Job:
         """Such as ``whitebox ldat-s0``."""
         return f"{self.kind} {self.training.label}"
 
+    def __str__(self) -> str:
+        return self.name
+
 
 def kind_of(name: str) -> Kind:
     """The kind of this name; ``UserError`` with the known ones where there is none."""

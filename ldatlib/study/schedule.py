@@ -65,7 +65,7 @@ def complete(
     known: set[tuple[str, str]] = set()
     stopped = []
     plan = Plan(ws, (job for job in unique if not job.done))
-    for job, reason in _execute(ws, plan, processes, cluster):
+    for job, reason in _execute(ws, plan, processes, say, cluster):
         kind = KINDS[job.kind]
         if reason:
             stopped.append(reason)
@@ -93,11 +93,11 @@ def _caveats(
 
 
 def _execute(
-    ws: Workspace, plan: Plan, processes: int, cluster: Cluster | None
+    ws: Workspace, plan: Plan, processes: int, say: Say, cluster: Cluster | None
 ) -> Iterator[tuple[Job, str | None]]:
     """Each job when it is done, or with the reason why the deadline left it unfinished."""
     if cluster and plan.jobs:
-        yield from cluster.execute(work, ws, plan)
+        yield from cluster.execute(work, ws, plan, say)
         return
     if processes > 1 and len(plan.jobs) > 1 and has_locks():
         yield from pool.execute(work, ws, plan, processes)

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,10 +21,11 @@ import torch
 from ldatlib.errors import Busy, UserError, one_line
 from ldatlib.execution import default_device
 from ldatlib.files import PACKAGE, pieces, write_bytes
+from ldatlib.files.locks import alone
 from ldatlib.study import jobs as planned
 from ldatlib.study.jobs import Job
 from ldatlib.study.kinds import KINDS
-from ldatlib.study.pool import Work, unpack
+from ldatlib.study.pool import unpack
 from ldatlib.study.workspace import Workspace
 
 # Workers that may die under one job before it is taken for their killer.
@@ -131,8 +133,15 @@ def settle_worker(dask_worker: Any) -> None:
         del os.environ[name]
 
 
+def run_part(common: dict[str, str], function: bytes, *arguments: bytes) -> Any:
+    """What an evaluation sends of an attack; ``function``, of the arguments, is pickled."""
+    with _named():
+        prepare(common)
+        return cloudpickle.loads(function)(*arguments)
+
+
 def run_shared(
-    work: bytes, packed: bytes, common: dict[str, str], seen: str
+    common: dict[str, str], work: bytes, packed: bytes, seen: str
 ) -> tuple[str | None, dict[str, bytes]]:
     """A job in the shared folder, where a file ``seen`` holds its own name; ``work`` is pickled."""
     with _named():
@@ -140,11 +149,11 @@ def run_shared(
         if (reason := sees(seen)) is not None:
             raise UserError(f"does not see {Path(seen).parent.parent} ({reason}); {SHARE}")
         ws, job = unpack(packed)
-        return _patiently(cloudpickle.loads(work), ws, job, job.path.parent), {}
+        return _patiently(ws, partial(cloudpickle.loads(work), ws, job, 1), job.path.parent), {}
 
 
 def run_apart(
-    work: bytes, packed: bytes, common: dict[str, str], given: "Given"
+    common: dict[str, str], work: bytes, packed: bytes, given: "Given"
 ) -> tuple[str | None, dict[str, bytes]]:
     """A job in a folder of this worker's machine, from the files given; with those that it left.
 
@@ -157,8 +166,8 @@ def run_apart(
         # Beside the worker's own folder, which goes with it.
         root = Path(get_worker().local_directory).parent / f"ldat-{given['run']}"
         ws, job = unpack(packed, root)
-        _receive(ws, job, given)
-        reason = _patiently(cloudpickle.loads(work), ws, job)
+        _patiently(ws, partial(_receive, ws, job, given))
+        reason = _patiently(ws, partial(cloudpickle.loads(work), ws, job, 1))
         left = _progress(ws, job) if reason else _results(ws, job)
         if job.kind == "train":
             # Nothing is made from it, so that it goes one way alone.
@@ -181,15 +190,21 @@ class Given(TypedDict):
 
 def _receive(ws: Workspace, job: Job, given: Given) -> None:
     """What is given takes the place of what is there, once a command: where the job is sent again,
-    as its worker died, it has come further here."""
+    as its worker died, it has come further here.
+
+    Raises ``Busy`` where another process works on it, such as for a command that was interrupted.
+    """
+    if ws.late:
+        return  # nor does the job begin
     mark = ws.root / "given" / job.path.stem
-    if mark.is_file() and mark.read_text(encoding="ascii") == given["sending"]:
-        return
-    if given["anew"]:
-        planned.forget(ws, job)
-    for name, content in given["files"].items():
-        write_bytes(ws.root / name, content)
-    write_bytes(mark, given["sending"].encode())
+    with alone(job.path, "receiving"):
+        if mark.is_file() and mark.read_text(encoding="ascii") == given["sending"]:
+            return
+        if given["anew"]:
+            planned.forget(ws, job)
+        for name, content in given["files"].items():
+            write_bytes(ws.root / name, content)
+        write_bytes(mark, given["sending"].encode())
 
 
 @contextmanager
@@ -214,8 +229,9 @@ def prepare(common: dict[str, str]) -> None:
     settle_worker(worker)
 
 
-def _patiently(work: Work, ws: Workspace, job: Job, there: Path | None = None) -> str | None:
-    """The job, when nobody else works on it: a dead worker's lock lapses, a living one ends.
+def _patiently(ws: Workspace, step: Callable[[], str | None], there: Path | None = None):
+    """What ``step`` returns, when nobody else works on the job: a dead worker's lock lapses, a
+    living one ends. It says by itself when the time is up.
 
     Raises ``UserError`` where the folder ``there`` is gone: made anew, it would be this machine's.
     """
@@ -226,7 +242,7 @@ def _patiently(work: Work, ws: Workspace, job: Job, there: Path | None = None) -
                 "the same command goes on"
             )
         try:
-            return work(ws, job, 1)
+            return step()
         except Busy:
             time.sleep(1)
 

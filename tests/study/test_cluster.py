@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from test_killed import SMALL
 from tiny import PROJECT, silent
 
 from ldatlib import UserError, examine
-from ldatlib.errors import Busy
+from ldatlib.errors import Busy, OutOfTime
 from ldatlib.files.locks import lock_of
 from ldatlib.study import cluster as module
 from ldatlib.study import worker as worker_module
@@ -30,7 +32,7 @@ from tools import compare_runs
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 # Least squares of one-hot classes: right on nearly all digits.
 MINE = """
@@ -181,6 +183,9 @@ def test_a_killed_worker_changes_nothing_and_folders_need_not_be_shared(
     with Cluster(machines.address).attacking() as workers:
         assert workers == 2
         there = examine(model, x[:20], y[:20], processes=workers, **examined)
+        # On as many as are left of them.
+        os.killpg(machines.processes[-1].pid, signal.SIGKILL)
+        examine(model, x[:20], y[:20], processes=workers, **examined)
     assert torch.equal(there.x_adv["l2"], here.x_adv["l2"])
     turns = [[t.right for t in found.record.norms["l2"].turns] for found in (here, there)]
     assert turns[0] == turns[1] and "1" in turns[0][0]
@@ -274,40 +279,43 @@ def test_workers_are_looked_at_first(tmp_path, monkeypatch):
         assert "files travel" in said and not seen
 
 
-class Pretending(module._Sending):
-    """Jobs that end one a look, the latest first, with the reasons given by name; a worker more is
-    there at the third look, none from ``gone`` on."""
+class Client:
+    """Workers whose jobs end one a look, the latest first, with the reasons given by the beginning
+    of their key; a worker more is there at the third look, none from ``gone`` on."""
 
-    def __init__(self, run, plan, seen="", reasons=None, gone=99):
+    def __init__(self, monkeypatch, reasons=None, gone=99):
         self.workers, self.looks, self.running = 2, 0, []
         self.sent, self.most, self.reasons, self.gone = [], [], reasons or {}, gone
-        super().__init__(self, None, run, plan, seen)
-        # Of the client, which this is, too: it has no nannies.
-        self.run = None
+        monkeypatch.setattr(module._Workers, "next", self.next)
 
     def nthreads(self):
         return {} if self.looks >= self.gone else dict.fromkeys(range(self.workers), 1)
 
-    def _submit(self, job):
-        self.sent.append(job.name)
-        self.running.append(SimpleFuture(self.reasons.get(job.name)))
-        return self.running[-1]
+    def run(self, function, nanny, workers):
+        raise OSError("there are no nannies")
 
-    def _next(self):
+    def submit(self, function, *arguments, key):
+        self.sent.append(key)
+        reasons = [self.reasons[name] for name in self.reasons if key.startswith(name)]
+        future = Future()
+        future.set_result((reasons[0] if reasons else None, {}))
+        self.running.append(future)
+        return future
+
+    def next(self):
         self.looks += 1
         self.most.append(len(self.running))
         if self.looks == 2:
             self.workers += 1
             return None
-        return None if self.looks >= self.gone else self.running.pop()
+        if self.looks >= self.gone:
+            return None
+        future = self.running.pop()
+        return self.of.workers.running.pop(future), future.result()
 
-
-class SimpleFuture:
-    def __init__(self, reason):
-        self.reason = reason
-
-    def result(self):
-        return self.reason, {}
+    def results(self, run, plan):
+        self.of = module._Sending(self, None, run, plan, "")
+        return list(self.of.results())
 
 
 @pytest.fixture
@@ -318,52 +326,74 @@ def four(tmp_path):
     return run, Plan(run, with_needs(run, "basic", run.trainings()))
 
 
-def test_as_many_jobs_are_sent_as_there_are_workers(four):
+def test_as_many_jobs_are_sent_as_there_are_workers(four, monkeypatch):
     """Dask would queue more behind a long one while another worker has nothing to do."""
     run, plan = four
-    sending = Pretending(run, plan)
-    ended = [job for job, _ in sending.results()]
+    client = Client(monkeypatch)
+    ended = [job for job, _ in client.results(run, plan)]
     assert {job.path for job in ended} == {job.path for job in plan.jobs} and len(ended) == 8
     # The longest chains first; what is made from a training that has ended takes its turn.
-    assert sending.sent[:2] == [job.name for job in plan.jobs if job.kind == "train"][:2]
-    assert sending.most[:4] == [2, 2, 3, 3] and max(sending.most) == 3
+    first = [job.path.stem for job in plan.jobs if job.kind == "train"][:2]
+    assert all(key.startswith(stem) for key, stem in zip(client.sent[:2], first, strict=True))
+    assert client.most[:4] == [2, 2, 3, 3] and max(client.most) == 3
     order = [job.path for job in ended]
     for job in plan.jobs:
         for path in plan.needs[job.path]:
             assert order.index(path) < order.index(job.path)
+    # Another command is no part of what this one has left on workers.
+    again = Client(monkeypatch)
+    again.results(run, plan)
+    assert len({*client.sent, *again.sent}) == 16
 
 
-def test_what_is_made_from_an_unfinished_job_is_not_sent(four):
+def test_what_is_made_from_an_unfinished_job_is_not_sent(four, monkeypatch):
     """The clock of its worker may have been ahead."""
     run, plan = four
-    sending = Pretending(run, plan, reasons={"train ldat-s0": "epoch 3"})
-    reasons = {job.name: reason for job, reason in sending.results()}
+    client = Client(monkeypatch, {"train-ldat": "epoch 3"})
+    reasons = {job.name: reason for job, reason in client.results(run, plan)}
     assert reasons.pop("train ldat-s0") == "epoch 3"
     assert reasons.pop("basic ldat-s0") == "basic ldat-s0 did not begin"
-    assert set(reasons.values()) == {None} and "basic ldat-s0" not in sending.sent
+    assert set(reasons.values()) == {None} and len(client.sent) == 7
 
 
 def test_a_deadline_ends_a_run_whose_workers_are_gone(four, monkeypatch):
     run, plan = four
-    monkeypatch.setattr(type(run), "late", property(lambda _: sending.looks >= 3))
-    sending = Pretending(run, plan, gone=3)
-    reasons = [reason for _, reason in sending.results()]
-    assert sum(reason is None for reason in reasons) == 1 and len(sending.sent) == 4
-    assert sum("has no worker left" in str(reason) for reason in reasons) == 3
-    assert sum("did not begin" in str(reason) for reason in reasons) == 1
+    client = Client(monkeypatch, gone=3)
+    monkeypatch.setattr(type(run), "late", property(lambda _: client.looks >= 3))
+    reasons = [reason for _, reason in client.results(run, plan)]
+    assert len(reasons) == 8 and len(client.sent) == 4
+    said = Counter(" ".join(str(reason).split()[2:]) for reason in reasons)
+    assert said == {"": 1, "did not begin": 1, "has no worker left": 6}
 
 
-def test_a_job_goes_on_only_towards_the_same_end(four):
-    """One that an interrupted client has left knows nothing of another deadline."""
-    run, plan = four
-    keys = set()
-    for deadline, seen in ((None, ""), (None, ""), (9.0, ""), (9.0, "/run/records/.seen")):
-        run.deadline = deadline
-        keys.add(module._Sending(None, None, run, plan, seen)._key(plan.jobs[0]))
-    assert len(keys) == 3
-    run.forget(plan.jobs[0])
-    anew = [module._Sending(None, None, run, plan, "")._key(plan.jobs[0]) for _ in "12"]
-    assert anew[0] != anew[1] and not keys & set(anew)
+def test_parts_of_an_attack_wait_for_a_worker_until_the_time_is_up(monkeypatch):
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    late = iter([False, False, True])
+    client = SimpleNamespace(nthreads=dict, submit=lambda *_, pure: Future())
+    with pytest.raises(OutOfTime, match="no worker is left"):
+        module._parts(client, print, [(b"1",), (b"2",)], lambda: next(late))
+    assert next(late, "none") == "none"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            distributed.KilledWorker("key", None, 20),
+            "more than 20 workers died under train ldat-s0",
+        ),
+        (ModuleNotFoundError("No module named 'mine'"), "a worker lacks .*No module named 'mine'"),
+    ],
+)
+def test_what_a_worker_cannot_do_is_one_line(error, said):
+    future = Future()
+    client = SimpleNamespace(submit=lambda *_, **__: future)
+    workers = module._Workers(client)
+    workers.send("train ldat-s0", print)
+    future.set_exception(error)
+    with pytest.raises(UserError, match=said):
+        workers.next()
+    assert not workers.running
 
 
 def test_what_travels_takes_the_place_of_what_is_there_once_a_command(four):
@@ -387,7 +417,6 @@ def test_what_travels_takes_the_place_of_what_is_there_once_a_command(four):
 
 
 def test_a_late_worker_is_looked_at_too(monkeypatch):
-    distributed = pytest.importorskip("distributed")
     worker = SimpleNamespace(address="tcp://w:1", state=SimpleNamespace(nthreads=2))
     monkeypatch.setattr(distributed, "get_worker", lambda: worker)
     with pytest.raises(UserError, match="tcp://w:1 has 2 threads.* --nthreads 1"):
@@ -406,6 +435,23 @@ def test_a_scheduler_that_dies_is_one_line(machines, tmp_path):
 
     with pytest.raises(UserError, match=f"the scheduler at {machines.address} is gone"):
         Cluster(machines.address).check(run, kill)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "raised"),
+    [
+        ("running", CancelledError("all of them"), UserError),
+        ("closed", AttributeError("'NoneType' object has no attribute 'ncores'"), UserError),
+        ("running", OutOfTime("the time is up"), OutOfTime),
+        ("running", ZeroDivisionError("a bug"), ZeroDivisionError),
+    ],
+)
+def test_what_a_lost_scheduler_breaks_is_one_line(status, error, raised, monkeypatch):
+    client = SimpleNamespace(status=status, close=lambda timeout: None)
+    monkeypatch.setattr("distributed.Client", lambda *_, **__: client)
+    with pytest.raises(raised, match="is gone" if raised is UserError else str(error)):
+        with Cluster("tcp://s:1").connect():
+            raise error
 
 
 def test_what_a_worker_sees_of_a_folder(tmp_path, monkeypatch):
@@ -429,7 +475,7 @@ def test_a_folder_that_went_is_not_made_anew(tmp_path):
         raise Busy("the lock is gone")
 
     with pytest.raises(UserError, match="shared folder .*run is gone .*same command goes on"):
-        worker_module._patiently(unmounted, run, job, there)
+        worker_module._patiently(run, unmounted, there)
     assert not list((tmp_path / "run").iterdir())
 
 
