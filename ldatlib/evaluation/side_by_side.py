@@ -5,7 +5,6 @@ of two. Other machines are whatever takes what is sent (``elsewhere``).
 """
 
 import copy
-import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,20 +35,6 @@ def elsewhere(send: Send) -> Iterator[None]:
         yield
     finally:
         _ELSEWHERE.reset(before)
-
-
-def imported_there(function: Callable) -> Callable:
-    """One that calls this function of a module, which is imported where it is called.
-
-    It is pickled by value: a scheduler, which unpickles what it passes on to its workers, needs
-    neither that module nor torch.
-    """
-    module, name = function.__module__, function.__name__
-
-    def call(*arguments: Any) -> Any:
-        return getattr(importlib.import_module(module), name)(*arguments)
-
-    return call
 
 
 def check_processes(processes: int, device: torch.device) -> None:

@@ -5,6 +5,7 @@ its own: the files that a job is made from travel there, and what it leaves come
 """
 
 import hashlib
+import importlib
 import logging
 import platform
 import queue
@@ -22,7 +23,7 @@ from typing import Any
 import cloudpickle
 
 from ldatlib.errors import OutOfTime, UserError, one_line
-from ldatlib.evaluation.side_by_side import elsewhere, imported_there
+from ldatlib.evaluation.side_by_side import elsewhere
 from ldatlib.files import path_of, write_bytes
 from ldatlib.study import jobs as planned
 from ldatlib.study.jobs import Job, Plan
@@ -137,13 +138,11 @@ class Cluster:
                 f"the scheduler at {self.address} has Python {python}, here it is "
                 f"{facts()['python']}; start it with the same one"
             )
-        waits = False
+        if not client.nthreads():
+            say(f"waiting for a worker at {self.address}")
         while not (workers := client.nthreads()):
             if late():
                 raise UserError(f"no worker came to {self.address} in time; start some")
-            if not waits:
-                say(f"waiting for a worker at {self.address}")
-            waits = True
             time.sleep(0.5)
         for address, threads in workers.items():
             check_threads(address, threads)
@@ -211,6 +210,20 @@ def cluster_of(address: str | None, apart: bool, processes: int = 1) -> Cluster 
     return None
 
 
+def _imported_there(function: Callable) -> Callable:
+    """One that calls this function of a module, which is imported where it is called.
+
+    It is pickled by value: a scheduler, which unpickles what it passes on to its workers, needs
+    neither that module nor torch.
+    """
+    module, name = function.__module__, function.__name__
+
+    def call(*arguments: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*arguments)
+
+    return call
+
+
 class _Workers:
     """The workers of a client: no more is sent than they are, and the next when one is free.
 
@@ -239,7 +252,7 @@ class _Workers:
         """Call the function there; ``item``, whatever it is, comes back with the result."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")
-            future = self.client.submit(imported_there(function), common(), *arguments, **options)
+            future = self.client.submit(_imported_there(function), common(), *arguments, **options)
         self.running[future] = item
         # Of a ``wait`` with an end Dask would keep a task a future, each time that it is asked.
         future.add_done_callback(self.arrived.put)

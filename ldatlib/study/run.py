@@ -11,12 +11,11 @@ from ldatlib.evaluation.named_attacks import Attack
 from ldatlib.files import as_path, home, path_of
 from ldatlib.study import jobs as planned
 from ldatlib.study import notebooks, plugins, published, schedule
-from ldatlib.study.cluster import Cluster
+from ldatlib.study.cluster import Cluster, Say
 from ldatlib.study.jobs import Job
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.kinds.white_box import WHITE_BOX, table1_of
 from ldatlib.study.profiles import load_profile
-from ldatlib.study.schedule import Say
 from ldatlib.study.settings import Profile
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace

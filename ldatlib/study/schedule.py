@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -13,15 +13,13 @@ from ldatlib.execution import default_device, full_precision, has_locks
 from ldatlib.files import read_small_text, write_json
 from ldatlib.files.locks import alone
 from ldatlib.study import pool, records
-from ldatlib.study.cluster import Cluster
+from ldatlib.study.cluster import Cluster, Say
 from ldatlib.study.jobs import Job, Plan
 from ldatlib.study.keys import NUMERICS
 from ldatlib.study.kinds import KINDS
 from ldatlib.study.provenance import provenance
 from ldatlib.study.trainings import Training
 from ldatlib.study.workspace import Workspace
-
-Say = Callable[[str], None]
 
 
 def default_processes() -> int:

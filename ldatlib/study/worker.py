@@ -229,7 +229,9 @@ def prepare(common: dict[str, str]) -> None:
     settle_worker(worker)
 
 
-def _patiently(ws: Workspace, step: Callable[[], str | None], there: Path | None = None):
+def _patiently(
+    ws: Workspace, step: Callable[[], str | None], there: Path | None = None
+) -> str | None:
     """What ``step`` returns, when nobody else works on the job: a dead worker's lock lapses, a
     living one ends. It says by itself when the time is up.
 
