@@ -86,10 +86,10 @@ class Cluster:
         except (UserError, OutOfTime):
             raise
         except Exception as error:
-            # A client that is closed breaks in many ways. Dask lists all that was under way.
-            cancelled = isinstance(error, CancelledError)
-            if client.status == "running" and not cancelled:
+            if not _lost(client, error):
                 raise
+            # Dask lists all that was under way.
+            cancelled = isinstance(error, CancelledError)
             reason = "what was sent is cancelled" if cancelled else one_line(error)
             raise UserError(
                 f"the scheduler at {self.address} is gone, or was restarted ({reason}); start it "
@@ -222,6 +222,25 @@ def _imported_there(function: Callable) -> Callable:
         return getattr(importlib.import_module(module), name)(*arguments)
 
     return call
+
+
+def _lost(client: Any, error: Exception) -> bool:
+    """Whether the error is of a scheduler that is gone.
+
+    What breaks first, the stream by which the client learns of it, a call that it is in, or one
+    that finds it closed, differs from time to time.
+    """
+    from distributed.comm import CommClosedError
+
+    if client.status != "running" or isinstance(error, (CancelledError, CommClosedError)):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    try:
+        client.sync(client.scheduler.identity, callback_timeout=_ANSWER)
+    except OSError:
+        return True
+    return False
 
 
 class _Workers:

@@ -33,6 +33,7 @@ from tools import compare_runs
 pytestmark = pytest.mark.slow
 
 distributed = pytest.importorskip("distributed")
+CommClosedError = distributed.comm.CommClosedError
 
 # Least squares of one-hot classes: right on nearly all digits.
 MINE = """
@@ -438,16 +439,28 @@ def test_a_scheduler_that_dies_is_one_line(machines, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "raised"),
+    ("status", "answers", "error", "raised"),
     [
-        ("running", CancelledError("all of them"), UserError),
-        ("closed", AttributeError("'NoneType' object has no attribute 'ncores'"), UserError),
-        ("running", OutOfTime("the time is up"), OutOfTime),
-        ("running", ZeroDivisionError("a bug"), ZeroDivisionError),
+        ("running", True, CancelledError("all of them"), UserError),
+        ("running", True, CommClosedError("reset by peer"), UserError),
+        ("closed", False, AttributeError("'NoneType' object has no attribute 'ncores'"), UserError),
+        ("running", False, OSError("Timed out trying to connect"), UserError),
+        ("running", True, OSError("No space left on device"), OSError),
+        ("running", True, OutOfTime("the time is up"), OutOfTime),
+        ("running", True, ZeroDivisionError("a bug"), ZeroDivisionError),
     ],
 )
-def test_what_a_lost_scheduler_breaks_is_one_line(status, error, raised, monkeypatch):
-    client = SimpleNamespace(status=status, close=lambda timeout: None)
+def test_what_a_lost_scheduler_breaks_is_one_line(status, answers, error, raised, monkeypatch):
+    def identity():
+        if not answers:
+            raise OSError("Timed out trying to connect")
+
+    client = SimpleNamespace(
+        status=status,
+        close=lambda timeout: None,
+        scheduler=SimpleNamespace(identity=identity),
+        sync=lambda call, callback_timeout: call(),
+    )
     monkeypatch.setattr("distributed.Client", lambda *_, **__: client)
     with pytest.raises(raised, match="is gone" if raised is UserError else str(error)):
         with Cluster("tcp://s:1").connect():
