@@ -4,6 +4,7 @@ The run's folder is one that every worker sees, or, with ``shared=False``, each 
 its own: the files that a job is made from travel there, and what it leaves comes back.
 """
 
+import asyncio
 import hashlib
 import importlib
 import logging
@@ -68,7 +69,7 @@ class Cluster:
             from distributed import Client
         except ImportError as error:
             raise UserError(
-                "--cluster needs the package distributed: pip install 'ldatlib[cluster]'"
+                "--cluster needs the package distributed: pip install distributed"
             ) from error
         # What went wrong is said here, once.
         for name in ("tornado.application", *logging.root.manager.loggerDict):
@@ -149,7 +150,7 @@ class Cluster:
         answers = client.run(facts, workers=list(workers), on_error="return")
         for address, found in answers.items():
             if isinstance(found, OSError):
-                raise UserError(f"the worker {address} has just left; try again") from found
+                raise _left(address) from found
             if isinstance(found, BaseException):
                 raise UserError(
                     f"the worker {address} cannot use ldatlib ({one_line(found)}); install the "
@@ -177,6 +178,8 @@ class Cluster:
         try:
             seeing = client.run(sees, str(seen), workers=list(answers), on_error="return")
             for address, answer in seeing.items():
+                if isinstance(answer, OSError):  # of the connection: sees catches its own
+                    raise _left(address) from answer
                 if answer is not None:
                     raise UserError(
                         f"the worker {address} does not see {ws.root.resolve()} "
@@ -208,6 +211,10 @@ def cluster_of(address: str | None, apart: bool, processes: int = 1) -> Cluster 
     if apart:
         raise UserError("--no-shared-folder is about the workers of a --cluster ADDRESS")
     return None
+
+
+def _left(address: str) -> UserError:
+    return UserError(f"the worker {address} has just left; try again")
 
 
 def _imported_there(function: Callable) -> Callable:
@@ -253,7 +260,8 @@ class _Workers:
     def __init__(self, client: Any):
         self.client = client
         self.running: dict[Any, Any] = {}
-        self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # Futures that have ended, with what holds their results, or the errors in their place.
+        self.arrived: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
         self.known: set[str] = set()
         self.there = 0
 
@@ -274,19 +282,30 @@ class _Workers:
             future = self.client.submit(_imported_there(function), common(), *arguments, **options)
         self.running[future] = item
         # Of a ``wait`` with an end Dask would keep a task a future, each time that it is asked.
-        future.add_done_callback(self.arrived.put)
+        future.add_done_callback(self._fetch)
+
+    def _fetch(self, future: Any) -> None:
+        """Ask for the result, for which nobody waits: a worker that dies before it has sent it
+        leaves the job to be computed again, while others end."""
+        if future.status != "finished":
+            self.arrived.put((future, future))
+            return
+        asked = asyncio.run_coroutine_threadsafe(
+            self.client.gather(future, asynchronous=True), self.client.loop.asyncio_loop
+        )
+        asked.add_done_callback(lambda got: self.arrived.put((future, got)))
 
     def next(self) -> tuple[Any, Any] | None:
         """An item and its result; None when it is time to look for new workers."""
         from distributed import KilledWorker
 
         try:
-            future = self.arrived.get(timeout=_LOOK)
+            future, got = self.arrived.get(timeout=_LOOK)
         except queue.Empty:
             return None
         item = self.running.pop(future)
         try:
-            return item, future.result()
+            return item, got.result()
         except KilledWorker as error:
             raise UserError(
                 f"more than {DEATHS} workers died under {item}, for memory perhaps; see their "
@@ -345,7 +364,8 @@ class _Sending:
                 job, (reason, files) = arrived
                 for name, content in files.items():
                     write_bytes(self.ws.root / name, content)
-                self.ws.forgotten.discard(job.path)
+                if not reason:
+                    self.ws.forgotten.discard(job.path)
                 yield self._end(job, reason)
 
     def _send(self) -> Iterator[Ended]:

@@ -166,7 +166,9 @@ def run_apart(
         # Beside the worker's own folder, which goes with it.
         root = Path(get_worker().local_directory).parent / f"ldat-{given['run']}"
         ws, job = unpack(packed, root)
-        _patiently(ws, partial(_receive, ws, job, given))
+        if reason := _patiently(ws, partial(_receive, ws, job, given)):
+            # What lies here may be older than what was given.
+            return reason, {}
         reason = _patiently(ws, partial(cloudpickle.loads(work), ws, job, 1))
         left = _progress(ws, job) if reason else _results(ws, job)
         if job.kind == "train":
@@ -188,23 +190,24 @@ class Given(TypedDict):
     sending: str
 
 
-def _receive(ws: Workspace, job: Job, given: Given) -> None:
+def _receive(ws: Workspace, job: Job, given: Given) -> str | None:
     """What is given takes the place of what is there, once a command: where the job is sent again,
-    as its worker died, it has come further here.
+    as its worker died, it has come further here. Or the reason why the job cannot begin any more.
 
     Raises ``Busy`` where another process works on it, such as for a command that was interrupted.
     """
     if ws.late:
-        return  # nor does the job begin
+        return f"{job.name} did not begin"
     mark = ws.root / "given" / job.path.stem
     with alone(job.path, "receiving"):
         if mark.is_file() and mark.read_text(encoding="ascii") == given["sending"]:
-            return
+            return None
         if given["anew"]:
             planned.forget(ws, job)
         for name, content in given["files"].items():
             write_bytes(ws.root / name, content)
         write_bytes(mark, given["sending"].encode())
+    return None
 
 
 @contextmanager

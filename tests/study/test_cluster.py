@@ -1,5 +1,6 @@
 """A scheduler and two workers on this machine, started by their own commands."""
 
+import asyncio
 import json
 import os
 import signal
@@ -207,7 +208,7 @@ def test_a_scheduler_that_is_not_there_is_one_line(cluster, said, tmp_path, monk
 
 def test_a_missing_extra_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UserError, match=r"pip install 'ldatlib\[cluster\]'"):
+    with pytest.raises(UserError, match="pip install distributed"):
         Cluster("tcp://127.0.0.1:1").check(open_run("demo", SETTINGS, tmp_path))
 
 
@@ -271,6 +272,7 @@ def test_workers_are_looked_at_first(tmp_path, monkeypatch):
         (Pretended(threads=2), "tcp://w:1 has 2 threads.* --nthreads 1"),
         (Pretended(answers={"facts": ImportError("No module named 'ldatlib'")}), "cannot use ldat"),
         (Pretended(answers={"sees": "No such file"}), "does not see .* --no-shared-folder"),
+        (Pretended(answers={"sees": OSError("closed")}), "worker tcp://w:1 has just left"),
     ):
         with pytest.raises(UserError, match=what):
             with cluster._checked(client, run, silent):
@@ -388,6 +390,7 @@ def test_parts_of_an_attack_wait_for_a_worker_until_the_time_is_up(monkeypatch):
 )
 def test_what_a_worker_cannot_do_is_one_line(error, said):
     future = Future()
+    future.status = "error"
     client = SimpleNamespace(submit=lambda *_, **__: future)
     workers = module._Workers(client)
     workers.send("train ldat-s0", print)
@@ -395,6 +398,37 @@ def test_what_a_worker_cannot_do_is_one_line(error, said):
     with pytest.raises(UserError, match=said):
         workers.next()
     assert not workers.running
+
+
+def test_nobody_waits_for_a_result_whose_worker_has_died(monkeypatch):
+    """The job has ended; before its result was fetched its worker died, so it is computed again."""
+    monkeypatch.setattr(module, "_LOOK", 0.01)
+    loop, computed = asyncio.new_event_loop(), threading.Event()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+
+    async def gather(future, asynchronous):
+        while future is first and not computed.is_set():
+            await asyncio.sleep(0.001)
+        return "the result"
+
+    first, second = Future(), Future()
+    futures = iter([first, second])
+    workers = module._Workers(
+        SimpleNamespace(
+            submit=lambda *_, **__: next(futures),
+            gather=gather,
+            loop=SimpleNamespace(asyncio_loop=loop),
+        )
+    )
+    for name, future in (("one", first), ("two", second)):
+        workers.send(name, print)
+        future.status = "finished"
+        future.set_result(None)
+    assert until(workers.next, "nothing arrives") == ("two", "the result")
+    assert workers.next() is None and list(workers.running.values()) == ["one"]
+    computed.set()
+    assert until(workers.next, "nothing arrives") == ("one", "the result")
+    loop.call_soon_threadsafe(loop.stop)
 
 
 def test_what_travels_takes_the_place_of_what_is_there_once_a_command(four):
@@ -415,6 +449,31 @@ def test_what_travels_takes_the_place_of_what_is_there_once_a_command(four):
     assert weights.read_bytes() == b"further"
     worker_module._receive(run, job, given | {"sending": "second", "anew": True})
     assert weights.read_bytes() == b"sent" and not record.exists()
+
+
+def test_what_comes_too_late_leaves_what_is_newer(four, monkeypatch, tmp_path):
+    """A worker that has an older state, and no time any more, sends nothing back."""
+    run, plan = four
+    job = plan.jobs[0]
+    old = state_path(run.checkpoint_path(job.training))
+    old.parent.mkdir(parents=True, exist_ok=True)
+    old.write_bytes(b"old")
+    given = worker_module.Given(files={}, anew=False, run="r", sending="first")
+    monkeypatch.setattr(type(run), "late", True)
+    monkeypatch.setattr(worker_module, "prepare", lambda common: None)
+    monkeypatch.setattr(worker_module, "unpack", lambda packed, root: (run, job))
+    worker = SimpleNamespace(local_directory=str(tmp_path), address="tcp://w:1")
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    came = worker_module.run_apart({}, cloudpickle.dumps(print), b"", given)
+    assert came == (f"{job.name} did not begin", {}) and old.read_bytes() == b"old"
+
+
+def test_what_is_to_be_made_anew_is_so_until_it_has_ended(four, monkeypatch):
+    run, plan = four
+    run.forgotten |= {job.path for job in plan.jobs}
+    Client(monkeypatch, {"train-ldat": "epoch 3"}).results(run, plan)
+    left = {job.name for job in plan.jobs if job.path in run.forgotten}
+    assert left == {"train ldat-s0", "basic ldat-s0"}
 
 
 def test_a_late_worker_is_looked_at_too(monkeypatch):
