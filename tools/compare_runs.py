@@ -16,8 +16,8 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-# What a killed process leaves: a file that it was writing, and the lock that it held.
-LEFT = re.compile(r"\..+\.(tmp|lock)")
+# What a killed process leaves: a file that it was writing, the lock that it held or was taking.
+LEFT = re.compile(r"\..+\.(tmp|lock)([.-].+)?")
 # What another run of the same may have otherwise.
 _TIMES = {"seconds", "images_per_second", "provenance"}
 COMPUTED = ("records", "checkpoints", "adversarial", "partial")

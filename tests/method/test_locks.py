@@ -119,18 +119,19 @@ def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
         while lock_of(path).stat().st_mtime == 0 and time.monotonic() < until:
             time.sleep(0.01)
         assert is_held(lock_of(path))
-        elsewhere(path, 1000)
-        time.sleep(0.2)
+        for _ in range(2):  # it may have asked before the first, and touched after it
+            elsewhere(path, 1000)
+            time.sleep(0.2)
         # Not to what is another's.
         assert not is_held(lock_of(path))
 
 
-def take(path, start, wins):
+def take(path, start, done, wins):
     start.wait()
     try:
         with alone(path, "training"):
             wins.put(os.getpid())
-            time.sleep(1)
+            done.wait(60)
     except Busy:
         wins.put(None)
 
@@ -139,12 +140,13 @@ def test_of_many_that_see_a_dead_lock_one_takes_it(tmp_path):
     path = tmp_path / "net"
     elsewhere(path, 100)
     context = multiprocessing.get_context("fork")
-    start, wins = context.Event(), context.Queue()
-    processes = [context.Process(target=take, args=(path, start, wins)) for _ in range(8)]
+    start, done, wins = context.Event(), context.Event(), context.Queue()
+    processes = [context.Process(target=take, args=(path, start, done, wins)) for _ in range(8)]
     for process in processes:
         process.start()
     start.set()
     results = [wins.get(timeout=60) for _ in processes]
+    done.set()
     for process in processes:
         process.join()
     # One holds it; the others are told, or see nobody's and give up.

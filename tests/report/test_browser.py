@@ -7,11 +7,11 @@ import json
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 
 import nbformat
 import pytest
@@ -48,12 +48,9 @@ def lab(tmp_path):
     folder.mkdir()
     nbformat.write(notebook, folder / "explore.ipynb")
     write_json(folder / "record.json", content(synthetic_record()))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     token = secrets.token_hex(16)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1"]
-    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--allow-root"]
+    command += ["--ServerApp.port=0", "--allow-root"]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     own = {
@@ -68,8 +65,7 @@ def lab(tmp_path):
             command, env={**os.environ, **own}, cwd=folder, stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            base = f"http://127.0.0.1:{port}"
-            _wait_for(f"{base}/api/status?token={token}", process, tmp_path / "lab.log")
+            base = _address(tmp_path / "runtime", process, tmp_path / "lab.log")
             yield f"{base}/lab/tree/explore.ipynb?token={token}", folder
         finally:
             process.terminate()
@@ -80,17 +76,21 @@ def lab(tmp_path):
                 process.wait()
 
 
-def _wait_for(address, process, log):
+def _address(runtime, process, log):
+    """Of the server, which has chosen its port; it answers."""
     deadline = time.monotonic() + 90
     while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            ended = process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
-            time.sleep(0.3)
+        for path in runtime.glob("jpserver-*.json"):
+            with suppress(OSError, ValueError):
+                server = json.loads(path.read_text())
+                base = f"http://127.0.0.1:{server['port']}"
+                address = f"{base}/api/status?token={server['token']}"
+                urllib.request.urlopen(address, timeout=5).close()
+                return base
+        ended = process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.3)
 
 
 def numbers(page):

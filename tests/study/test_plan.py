@@ -51,9 +51,12 @@ def test_what_is_there_already_is_waited_for_by_nobody(run):
 
 
 def noted(ws, job, threads):
-    """In place of the work: when it began and ended; one training takes long."""
+    """In place of the work: when it began and ended; one training takes until the others' end."""
     began = time.time()
-    time.sleep(3 if job.name == "train ldat-s0" else 0.05)
+    until = time.monotonic() + 60
+    while job.name == "train ldat-s0" and len(list(ws.root.glob("*-s0.txt"))) < 4:
+        assert time.monotonic() < until, "nobody does the others"
+        time.sleep(0.01)
     note = ws.root / f"{job.name}.txt"
     note.write_text(f"{began} {time.time()} {threads}")
     return "stopped" if job.name == "basic natural-s0" else None
@@ -113,8 +116,12 @@ def test_other_images_on_the_way_are_noticed(run):
 
 
 def placed(ws, job, threads):
-    """In place of the work: the card that this process sees."""
-    time.sleep(0.5)
+    """In place of the work: the card that this process sees, when there are two of them."""
+    (ws.root / f"{os.getpid()}.pid").touch()
+    until = time.monotonic() + 60
+    while len(list(ws.root.glob("*.pid"))) < 2:
+        assert time.monotonic() < until, "there is one process alone"
+        time.sleep(0.01)
     return f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}"
 
 

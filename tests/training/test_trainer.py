@@ -528,7 +528,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(digits, tmp_path, m
         process = context.Process(target=run, args=(settings, digits, tmp_path / "parts"))
         process.start()
         # Longer and longer, so that it ends on a slow machine, too.
-        process.join(random.uniform(0.05, 0.3) * took * (1 + kills / 8))
+        process.join(random.uniform(0.02, 0.1) * took * (1 + kills / 8))
         if process.exitcode is not None:
             break
         process.kill()
