@@ -192,7 +192,7 @@ DOUBTS = {
     "interval": Term(
         "± or interval",
         "95% Wilson interval of a share of test images; ± is half of it. Over seeds: the standard "
-        "deviation of one training.",
+        "deviation over trainings with different seeds.",
     ),
 }
 SECTIONS = {

@@ -83,10 +83,10 @@ def facts(run: Run, record: Train) -> pd.DataFrame:
         "data fingerprint": data.fingerprint[:16],
         "network": run.trainings()[0].config.network.title,
         "recipe": f"{p.epochs} epochs, batch {p.batch_size}, SGD {p.lr:g}, cosine to 0, "
-        f"{p.seeds} seed(s)",
+        + ("1 training of each" if p.seeds == 1 else f"{p.seeds} trainings of each"),
         "budgets": f"L-inf {p.eps_linf:g}, L2 {p.eps_l2:g}, radius of LDAT {p.radius:g} "
         "(pixels in [0,1])",
-        "device": f"{source.device}, {source.threads} thread(s) a process",
+        "device": f"{source.device}, threads a process: {source.threads}",
         "versions": ", ".join(f"{k} {v}" for k, v in source.libraries.items()),
         "source revision": source.revision or "not a git checkout",
     }

@@ -1,4 +1,4 @@
-"""Results that are kept with the project: a run's records, logs and weights, without its images.
+"""Results that are kept with the project: a run's records, logs, weights and a few of its images.
 
 A published run is a folder like a run's own, with a description of the data beside it:
 
