@@ -72,22 +72,34 @@ def moved(record: dict) -> str:
 
     every = [one[0] for other in others for one in differences(record, other, record["values"])]
     worst = most(*_WORST)
-    places = "nowhere" if not displaced(record) else "somewhere"
+    names = "; ".join(other["name"] for other in others)
+    place = _place(record, "changed nowhere", "changed somewhere")
     return (
-        "The same code and seed elsewhere moved natural accuracy by up to "
+        f"The same code and seed run elsewhere ({names}) moved natural accuracy by up to "
         f"{most('natural')[0]:.1f} points, a worst case by up to {worst[0]:.1f} "
-        f"({title(worst[1])}), a number by {sum(every) / len(every):.1f} on average; "
-        f"{title(record['base'])}'s place among the others changed {places} "
+        f"({title(worst[1])}), a number by {sum(every) / len(every):.1f} on average{place} "
         "([which runs](#other-processors))."
     )
 
 
+def _place(record: dict, same: str, changed: str) -> str:
+    """Whether ours stands where it does here, in those runs that tell: a clause, or nothing."""
+    compared = [other["name"] for other in elsewhere(record) if other.get("searched")]
+    if not compared:
+        return ""
+    found = changed if displaced(record) else same
+    return f"; {title(record['base'])}'s place among the others ({'; '.join(compared)}) {found}"
+
+
 def moved_in_readme(record: dict) -> str:
-    found = [one[0] for other in elsewhere(record) for one in differences(record, other, _WORST)]
+    found = [
+        (max(one[0] for one in differences(record, other, _WORST)), other["name"])
+        for other in elsewhere(record)
+    ]
     if not found:
         return "such numbers differ; how far, was not measured."
-    same = "" if displaced(record) else f"; {title(record['base'])}'s place stays"
-    return f"such numbers moved by up to {max(found):.1f} points{same}."
+    each = " and ".join(f"{points:.1f} points ({name})" for points, name in found)
+    return f"such numbers moved by up to {each}{_place(record, 'stays', 'does not')}."
 
 
 def moves(record: dict) -> str:

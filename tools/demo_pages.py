@@ -94,6 +94,32 @@ def what(record: dict) -> str:
     )
 
 
+def flattened(record: dict) -> str:
+    """Validation accuracy after about three quarters of the epochs and at the end, a row each."""
+    import pandas as pd
+
+    rows, moved = [], []
+    for name, lines in record["validation"].items():
+        last = lines[-1]
+        early = next(line for line in lines if line[0] >= 0.7 * last[0])
+        clean, robust = (abs(last[column] - early[column]) for column in (1, 2))
+        moved.append((robust, clean, title(name)))
+        rows.append(
+            {
+                "defence": title(name),
+                f"clean, epoch {early[0]}": f"{early[1]:.1f}",
+                f"clean, epoch {last[0]}": f"{last[1]:.1f}",
+                f"PGD, epoch {early[0]}": f"{early[2]:.1f}",
+                f"PGD, epoch {last[0]}": f"{last[2]:.1f}",
+            }
+        )
+    most, clean = max(moved), max(one[1] for one in moved)
+    return f"{markdown(pd.DataFrame(rows))}\n\n" + paragraph(
+        f"Clean accuracy moves by at most {clean:.1f} points, PGD accuracy by at most "
+        f"{most[0]:.1f} ({most[2]})."
+    )
+
+
 def render(record: dict) -> dict[str, str]:
     """Marker -> Markdown."""
     images, sweep = (record["images"][key] for key in ("first", "sweep"))
@@ -115,4 +141,5 @@ def render(record: dict) -> dict[str, str]:
         "demo-detector": detector(record),
         "demo-scrutinised": scrutinised(record),
         "demo-moves": moves(record),
+        "demo-flattened": flattened(record),
     }

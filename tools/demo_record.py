@@ -26,6 +26,7 @@ FIGURE = PROJECT / "docs" / "images" / "fig4.png"
 _ON_THE_PAGE = ("natural", "linf_pgd", "linf", "l2_pgd", "l2")
 # The paper's remedy for a bad L-inf number, Figure 6: Algorithm 1 replaced.
 REPLACED = "PGD-CE*"
+_VALIDATED = ("val_clean_accuracy", "val_robust_accuracy")
 
 
 def rows(frame) -> list[dict[str, Any]]:
@@ -69,6 +70,18 @@ def seconds(run) -> dict[str, float]:
     from ldatlib.study.notebooks import everything
 
     return {job.name: read_json(job.path)["seconds"] for job in everything(run)}
+
+
+def validation(run) -> dict[str, list[list[float]]]:
+    """Defence -> epoch, clean and PGD accuracy in percent of the validation images."""
+    return {
+        training.name: [
+            [line["epoch"], *(round(100 * line[key], 2) for key in _VALIDATED)]
+            for line in run.log(training)
+            if _VALIDATED[0] in line
+        ]
+        for training in run.select_seed(run.trainings())
+    }
 
 
 def contests(run) -> list[dict[str, Any]]:
@@ -220,6 +233,7 @@ def record(run, others: list[dict[str, Any]]) -> dict[str, Any]:
         "values": values(run),
         "searched": searched(run),
         "seconds": seconds(run),
+        "validation": validation(run),
         "others": others,
     }
 

@@ -19,7 +19,8 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "tools")]
 
 import cifar_pages  # noqa: E402
 import demo_pages  # noqa: E402
-from markers import fill, markdown, paragraph  # noqa: E402
+import plan_pages  # noqa: E402
+from markers import fill, markdown  # noqa: E402
 
 PAGES = (
     "README.md",
@@ -28,6 +29,7 @@ PAGES = (
     "docs/regularizer.md",
     "docs/reliability.md",
     "docs/scale.md",
+    "docs/profiles.md",
     "docs/broken.md",
 )
 DEMO = PROJECT / "data" / "results" / "demo.json"
@@ -36,8 +38,6 @@ BROKEN = PROJECT / "data" / "results" / "broken.json"
 ENGINE = PROJECT / "benchmarks" / "results" / "cpu-k.md"
 # Points between two numbers that are called near each other.
 NEAR = 0.05
-# Of docs/scale.md: numbers of workers, and operations a second of each.
-WORKERS, RATE = (1, 2, 4, 8, 16, 32), 2e14
 
 
 def fuzz() -> str:
@@ -54,54 +54,6 @@ def fuzz() -> str:
     frame = frame.rename(columns={"refusals": "refused"})
     minutes = sum(row["seconds"] for row in found["targets"]) / 60
     return f"{markdown(frame, 2)}\n\nTaken together {minutes:.0f} minutes of one core."
-
-
-def scale(profile: str) -> str:
-    """A profile's plan on 1 to 32 workers, played through: its operations need no images."""
-    from ldatlib.study.jobs import Plan
-    from ldatlib.study.makespan import table
-    from ldatlib.study.notebooks import everything
-    from ldatlib.study.run import open_run
-
-    with tempfile.TemporaryDirectory() as folder:
-        run = open_run(profile, out=folder, jobs=1)
-        run.plan_without_data()
-        return "\n".join(table(Plan(run, everything(run)), WORKERS, RATE, None))
-
-
-def stages(record: dict) -> str:
-    """What it saves the demo that a job begins as soon as what it is made from is there.
-
-    Played through on two processes with the seconds that its jobs have taken: the schedule as it
-    is, and one in which all trainings end before the first evaluation, and so on.
-    """
-    from ldatlib.study.jobs import Job, Plan
-    from ldatlib.study.makespan import makespan
-    from ldatlib.study.notebooks import everything
-    from ldatlib.study.run import open_run
-
-    with tempfile.TemporaryDirectory() as folder:
-        run = open_run("demo", out=folder, jobs=1)
-        plan = Plan(run, everything(run))
-        measured = {job.path: record["seconds"][job.name] for job in plan.jobs}
-
-        def took(of: Plan) -> float:
-            return makespan(of, 2, RATE, measured=measured).seconds
-
-        waves: list[list[Job]] = []
-        ended: set[Path] = set()
-        while wave := plan.ready(ended, ended):
-            waves.append(wave)
-            ended.update(job.path for job in wave)
-        whole, apart = took(plan), sum(took(Plan(run, wave)) for wave in waves)
-    total = sum(measured.values())
-    return paragraph(
-        f"On two processes that saves the demo {apart - whole:.0f} s of {apart:.0f}, "
-        f"{(apart - whole) / apart:.1%}: its {len(measured)} jobs, {total:.0f} s of one core as "
-        f"measured, take {whole:.0f} s where each begins as soon as it can and {apart:.0f} s where "
-        f"they come in {len(waves)} waves (played through with those seconds, without the "
-        "notebooks)."
-    )
 
 
 def engine() -> str:
@@ -180,16 +132,15 @@ def render(run) -> dict[str, str]:
     """Marker -> Markdown."""
     from ldatlib.files import read_json
 
+    demo = read_json(DEMO)
     return {
         **cifar_pages.render(run),
         "reliability-fuzz": fuzz(),
-        "scale-cifar10": scale("cifar10"),
-        "scale-cifar100": scale("cifar100"),
-        "scale-stages": stages(read_json(DEMO)),
         "scale-engine": engine(),
         "broken-table": broken(),
         "broken-said": broken_said(),
-        **demo_pages.render(read_json(DEMO)),
+        **plan_pages.render(demo),
+        **demo_pages.render(demo),
     }
 
 

@@ -25,9 +25,10 @@ from markers import fill  # noqa: E402
 
 RECORD = read_json(demo_record.RECORD)
 README, PAGE = PROJECT / "README.md", PROJECT / "docs" / "demo.md"
+PROFILES = PROJECT / "docs" / "profiles.md"
 
 
-@pytest.mark.parametrize("page", [README, PAGE], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, PAGE, PROFILES], ids=lambda page: page.name)
 def test_a_page_says_what_the_record_says(page):
     text, rendered = page.read_text(encoding="utf-8"), demo_pages.render(RECORD)
     mine = re.findall(r"<!-- begin (demo-[\w-]+) -->", text)
@@ -121,6 +122,31 @@ def test_somebody_who_changes_sides_is_named(record):
     record["others"] = [other]
     assert "place among the others changes" in demo_elsewhere.moves(record)
     assert "changed somewhere" in demo_pages.short(record).replace("\n  ", " ")
+
+
+def test_a_place_is_said_of_the_runs_that_were_compared(record):
+    """The same machine gave the same numbers, and of the page nothing but numbers is known."""
+    values = copy.deepcopy(record["values"])
+    values["l2"]["mart"] += 7
+    page = {"name": "a page", "page": "x", "values": values}
+    again = {"name": "again", "values": record["values"], "searched": record["searched"]}
+    record["others"] = [page, again]
+    said = demo_pages.readme(record).replace("\n", " ")
+    assert "by up to 7.0 points (a page)." in said and "place" not in said
+    record["others"] = [page | {"name": "there", "searched": record["searched"]}]
+    assert "LDAT's place among the others (there) stays." in demo_pages.readme(record).replace(
+        "\n", " "
+    )
+
+
+def test_what_the_last_epochs_moved(record):
+    record["validation"] = {
+        "mart": [[6, 50.0, 20.0], [7, 90.0, 40.0], [8, 91.0, 30.0], [10, 92.0, 44.0]],
+        "ldat": [[6, 50.0, 20.0], [7, 90.0, 40.0], [8, 91.0, 30.0], [10, 85.0, 39.0]],
+    }
+    said = demo_pages.flattened(record)
+    assert "| MART | 90.0 | 92.0 | 40.0 | 44.0 |" in said and "PGD, epoch 7" in said
+    assert "by at most 5.0 points, PGD accuracy by at most 4.0 (MART)" in said
 
 
 def test_without_another_run_nothing_is_said_of_it(record):
