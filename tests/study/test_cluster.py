@@ -23,6 +23,7 @@ from ldatlib import UserError, examine
 from ldatlib.errors import Busy, OutOfTime
 from ldatlib.files.locks import lock_of
 from ldatlib.study import cluster as module
+from ldatlib.study import sending
 from ldatlib.study import worker as worker_module
 from ldatlib.study.cluster import Cluster
 from ldatlib.study.jobs import Plan, with_needs
@@ -289,7 +290,7 @@ class Client:
     def __init__(self, monkeypatch, reasons=None, gone=99):
         self.workers, self.looks, self.running = 2, 0, []
         self.sent, self.most, self.reasons, self.gone = [], [], reasons or {}, gone
-        monkeypatch.setattr(module._Workers, "next", self.next)
+        monkeypatch.setattr(sending.Workers, "next", self.next)
 
     def nthreads(self):
         return {} if self.looks >= self.gone else dict.fromkeys(range(self.workers), 1)
@@ -317,7 +318,7 @@ class Client:
         return self.of.workers.running.pop(future), future.result()
 
     def results(self, run, plan):
-        self.of = module._Sending(self, None, run, plan, "")
+        self.of = sending.Sending(self, None, run, plan, "")
         return list(self.of.results())
 
 
@@ -370,11 +371,11 @@ def test_a_deadline_ends_a_run_whose_workers_are_gone(four, monkeypatch):
 
 
 def test_parts_of_an_attack_wait_for_a_worker_until_the_time_is_up(monkeypatch):
-    monkeypatch.setattr(module, "_LOOK", 0.01)
+    monkeypatch.setattr(sending, "_LOOK", 0.01)
     late = iter([False, False, True])
     client = SimpleNamespace(nthreads=dict, submit=lambda *_, pure: Future())
     with pytest.raises(OutOfTime, match="no worker is left"):
-        module._parts(client, print, [(b"1",), (b"2",)], lambda: next(late))
+        sending.parts(client, print, [(b"1",), (b"2",)], lambda: next(late))
     assert next(late, "none") == "none"
 
 
@@ -392,7 +393,7 @@ def test_what_a_worker_cannot_do_is_one_line(error, said):
     future = Future()
     future.status = "error"
     client = SimpleNamespace(submit=lambda *_, **__: future)
-    workers = module._Workers(client)
+    workers = sending.Workers(client)
     workers.send("train ldat-s0", print)
     future.set_exception(error)
     with pytest.raises(UserError, match=said):
@@ -402,7 +403,7 @@ def test_what_a_worker_cannot_do_is_one_line(error, said):
 
 def test_nobody_waits_for_a_result_whose_worker_has_died(monkeypatch):
     """The job has ended; before its result was fetched its worker died, so it is computed again."""
-    monkeypatch.setattr(module, "_LOOK", 0.01)
+    monkeypatch.setattr(sending, "_LOOK", 0.01)
     loop, computed = asyncio.new_event_loop(), threading.Event()
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
@@ -413,7 +414,7 @@ def test_nobody_waits_for_a_result_whose_worker_has_died(monkeypatch):
 
     first, second = Future(), Future()
     futures = iter([first, second])
-    workers = module._Workers(
+    workers = sending.Workers(
         SimpleNamespace(
             submit=lambda *_, **__: next(futures),
             gather=gather,
@@ -480,7 +481,7 @@ def test_a_late_worker_is_looked_at_too(monkeypatch):
     worker = SimpleNamespace(address="tcp://w:1", state=SimpleNamespace(nthreads=2))
     monkeypatch.setattr(distributed, "get_worker", lambda: worker)
     with pytest.raises(UserError, match="tcp://w:1 has 2 threads.* --nthreads 1"):
-        worker_module.prepare(module.common())
+        worker_module.prepare(sending.common())
     with pytest.raises(UserError, match="on the worker tcp://w:1: .*Too many open files"):
         with worker_module._named():
             raise OSError(24, "Too many open files")
