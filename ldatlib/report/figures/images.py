@@ -154,9 +154,10 @@ def _change(axis: Axes, delta: Tensor) -> None:
 
 def show(axis: Axes, image: Tensor) -> None:
     """An image [C, H, W] in [0,1], without an axis; what is outside is cut."""
-    pixels = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-    cmap = "gray" if pixels.shape[2] == 1 else None
-    axis.imshow(pixels.squeeze(), cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
+    pixels = image.detach().cpu().clamp(0, 1)
+    # Other numbers of channels have no colours: their mean is shown.
+    seen = pixels.permute(1, 2, 0) if len(pixels) == 3 else pixels.mean(0)
+    axis.imshow(seen.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)
