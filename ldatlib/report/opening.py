@@ -197,8 +197,8 @@ def _examine(run: Run) -> str:
     return (
         f"PGD alone leaves {glossary.defence('standard')} {_percent(alone)} of its images, with "
         f"Table 1's other attacks (L-inf) {_percent(together)}: an honest network loses "
-        f"{100 * (alone.value - together.value):.0f} points to the others. The copies of it below "
-        "only hide its gradients: PGD leaves them far more than the other attacks do."
+        f"{100 * (alone.value - together.value):.0f} points to the others. Copies of it below that "
+        "only hide its gradients keep far more under PGD than under the other attacks."
     )
 
 
