@@ -223,9 +223,22 @@ def test_who_gains_from_rejecting():
     networks = {"ldat": helped, "mart": not_helped, "trades": helped}
     said = conclusions.gains(networks, own="ldat")
     assert "LDAT 0% to 100%" in said[0]
-    assert said[1] == "L-inf: LDAT gains more than MART; no different from TRADES."
+    assert said[2] == "L-inf: LDAT gains more than MART; no different from TRADES."
     said = conclusions.gains(networks, own="mart")
-    assert said[1] == "L-inf: MART gains less than LDAT and TRADES."
+    assert said[2] == "L-inf: MART gains less than LDAT and TRADES."
+
+
+def test_a_refused_image_counts_as_kept_and_what_answers_stands_beside():
+    refused, answered = scored(HIGH, (LOW, LOW), right=ALL), scored(HIGH, (HIGH, HIGH), right=ALL)
+    some_refused = scored(HIGH, (HIGH, HIGH[:30] + LOW[30:]), right=ALL)
+    said = conclusions.gains({"ldat": refused, "mart": answered, "trades": some_refused}, "ldat")
+    every = "LDAT 100% to 100%, MART 100% to 100% and TRADES 100% to 100%."
+    assert said[0] == f"L-inf, robust accuracy without and with rejection: {every}"
+    left = "LDAT 0%, MART 100% and TRADES 50%."
+    assert said[1] == f"L-inf, if no attacked image may be refused: {left}"
+    # What is answered wrong is missed, and not what is answered.
+    wrong = conclusions.gains({"mart": scored(HIGH, (HIGH, HIGH))}, "mart")
+    assert wrong[1].endswith("MART 0%.")
 
 
 def scrutinised(overstated):
@@ -240,15 +253,60 @@ def test_an_overstated_number_is_named():
     assert conclusions.worst_cases(scrutinised(False))[1].startswith("No number of Table 1")
 
 
-def test_alarms_are_listed_or_none_sounds():
-    def rows(verdict, misled):
-        row = {"defence": "mart", "norm": "l2", "test": "dlr", "verdict": verdict}
-        return pd.DataFrame([row | {"misled": misled}])
+def masking_rows(*tests, norm="l2"):
+    """Rows of tests as (name, misled, overstated), and a silent one."""
+    first = {"defence": "mart", "norm": norm}
+    return pd.DataFrame(
+        [
+            first
+            | {"test": name, "misled": m, "overstated": o}
+            | {"verdict": "alarm" if m or o else "no alarm"}
+            for name, m, o in (("rescaled", False, False), *tests)
+        ]
+    )
 
-    loud = conclusions.masks(rows("alarm", True))
-    assert loud[0] == "Masking, MART, L2: dlr." and "never use its column" in loud[1]
-    assert len(conclusions.masks(rows("alarm", False))) == 1
-    assert conclusions.masks(rows("no alarm", False)) == ["No test for gradient masking sounds."]
+
+def test_only_what_misleads_is_masking():
+    said = conclusions.masks(masking_rows(("dlr", True, False), ("targeted", False, True)))
+    assert said == [
+        "MART, L2: MASKING, a gradient or a loss misleads (DLR, restarts).",
+        "MART, L2: Table 1's number is too high (every class a target).",
+        "PGD alone is misled on MART (L2): never use its column there.",
+    ]
+    # The norm is that of the alarm, and no network is named for one in which it is silent.
+    both = pd.concat(
+        [masking_rows(("square", True, True), norm="linf"), masking_rows(("dlr", False, True))]
+    )
+    assert conclusions.masks(both)[-1].startswith("PGD alone is misled on MART (L-inf):")
+
+
+def test_a_search_that_is_stuck_says_nothing_about_pgd():
+    said = conclusions.masks(masking_rows(("larger_balls", True, True), ("margin", False, True)))
+    assert said == [
+        "MART, L2: Table 1's number is too high (starts from larger balls; C&W margin, restarts).",
+        "MART, L2: searches from starts in the ball are stuck at local maxima, which is no masking "
+        "(starts from larger balls).",
+        "No gradient or loss misleads under L2: no test says masking.",
+    ]
+
+
+def test_that_none_sounds_is_said_with_the_norms():
+    silent = pd.concat([masking_rows(norm="linf"), masking_rows()])
+    found = conclusions.masks(silent)
+    assert found == ["No test for gradient masking sounds under L-inf and L2."]
+
+
+def test_what_is_left_if_nothing_is_refused():
+    row = {"defence": "ldat", "norm": "l2", "score": "log_likelihood", "robust_0": 52.0}
+    curve = pd.DataFrame([row | {"acceptance": a, "robust_1": 7.0} for a in (0.9, 0.95, 1.0)])
+    assert conclusions.refusals(curve, "ldat") == [
+        "LDAT's detector, L2, log-likelihood log p(f), 95% accepted: robust with rejection 52%; "
+        "7% if no image of the ball may be refused."
+    ]
+    assert conclusions.refusals(curve, "mart") == []
+    # Records from before these attacks do not tell.
+    assert conclusions.refusals(curve.drop(columns="robust_1"), "ldat") == []
+    assert conclusions.refusals(curve.assign(robust_1=float("nan")), "ldat") == []
 
 
 @pytest.mark.parametrize("consistent, said", ((True, "None of 1"), (False, "1 of 1")))
@@ -257,4 +315,5 @@ def test_what_the_detector_misses(consistent, said):
     row |= {"ordinary": 10.0, "union": 25.0, "consistent": consistent}
     found = conclusions.detectors(pd.DataFrame([row]), "ldat")
     assert "10% by the strongest ordinary attack, 25% by the adaptive one" in found[0]
+    assert "LDAT's detector, L2, largest posterior, 95% frozen" in found[0]
     assert found[1].startswith(said)

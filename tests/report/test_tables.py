@@ -1,11 +1,14 @@
 """Tables and figures of the published records; the paper's numbers beside them."""
 
+from types import SimpleNamespace
+
 import matplotlib
 import msgspec
 import pandas as pd
 import pytest
 
 from ldatlib.errors import UserError
+from ldatlib.evaluation.masking.verdicts import TITLES
 from ldatlib.report import figures, glossary, summary, tables
 from ldatlib.report.comparisons import share
 from ldatlib.report.words import column_title, percent
@@ -65,6 +68,27 @@ def test_tests_for_masking_are_rows(found):
     shape = (len(names), len(found["masking"]))
     assert tables.masking_verdicts(found["masking"], "l2").shape == shape
     assert set(tables.alarms(found["masking"]).tests) <= set(range(14))
+
+
+def test_an_alarm_says_what_it_tells():
+    silent = {"verdict": "no alarm", "misled": False, "overstated": False, "numbers": {}}
+    tests = [
+        silent | {"test": name, "title": TITLES[name], "reason": "why", "verdict": "alarm"} | flags
+        for name, flags in (
+            ("margin", {"misled": True}),
+            ("larger_balls", {"misled": True, "overstated": True}),
+        )
+    ]
+    network = SimpleNamespace(
+        defence="mart",
+        seed=0,
+        ok=True,
+        norms={"l2": SimpleNamespace(tests=[SimpleNamespace(**test) for test in tests])},
+    )
+    verdicts = tables.masking_verdicts([network], "l2")["MART"]
+    assert list(verdicts) == ["ALARM (misled)", "ALARM (overstated, stuck)"]
+    (alarms,) = tables.alarms([network]).alarms
+    assert alarms == ("C&W margin, restarts (misled); starts from larger balls (overstated, stuck)")
 
 
 def test_outcomes_of_thresholds_for_reading(found):

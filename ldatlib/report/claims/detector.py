@@ -95,7 +95,7 @@ def helps_against_the_near(evidence: Evidence) -> Seen:
         texts.append(f"{column_title(key)} {100 * found.difference:+.1f}")
     told = [f"{t} (p={p:.2g})" for t, p in zip(texts, rules.doubts(supports), strict=True)]
     text = (
-        f"{_price(evidence)}; robust accuracy with rejection less that without, in points: "
+        f"{_price(evidence)}; gain in robust accuracy by rejecting, in points: "
         f"{', '.join(told)}; not against PGD: at most {100 * MARGIN:g} points"
     )
     return Seen(rules.verdict(supports), text)

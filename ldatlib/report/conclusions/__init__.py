@@ -17,7 +17,13 @@ from ldatlib.report.conclusions.headline import (
     standing,
 )
 from ldatlib.report.conclusions.plane import nearness, walks
-from ldatlib.report.conclusions.scrutiny import detectors, masks, searches, worst_cases
+from ldatlib.report.conclusions.scrutiny import (
+    detectors,
+    masks,
+    refusals,
+    searches,
+    worst_cases,
+)
 from ldatlib.report.conclusions.training import centroids, perturbations
 from ldatlib.report.conclusions.white_box import convergence, emptied, oddities
 
@@ -41,6 +47,7 @@ __all__ = [
     "own_attack",
     "perturbations",
     "probes",
+    "refusals",
     "searches",
     "surrogates",
     "thresholds",
