@@ -1,9 +1,12 @@
 """What stands first in a notebook, on what is published and where there is nothing to say."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from ldatlib.report import opening
 from ldatlib.report.comparisons import right_images, share
+from ldatlib.study.records import Share
 
 
 @pytest.mark.parametrize("notebook", ["02", "03", "07", "08"])
@@ -30,6 +33,33 @@ def test_of_a_model_pgd_alone_stands_beside_everything(run):
     said = opening.answer(run, "11")
     assert f"PGD-AT {100 * alone:.0f}% of its images" in said
     assert f"(L-inf) {100 * together:.0f}%" in said
+
+
+def test_algorithm_1_seeks_the_boundary_from_either_side():
+    """The band of Section 3.2: no half of it is preferred."""
+    trainings = [SimpleNamespace(title="LDAT")]
+    record = SimpleNamespace(last={"val_robust_accuracy": 0.45})
+    made = SimpleNamespace(
+        plane_trainings=lambda: trainings, records=lambda kind, of: [record], plan=lambda number: []
+    )
+    said = opening.answer(made, "01")
+    assert "Algorithm 1 the neighbourhood of the boundary, on either side;" in said
+    assert "in validation: LDAT 45%." in said
+
+
+@pytest.mark.parametrize("ablations", ("paper", "all"))
+def test_what_is_not_changed_in_a_profile_is_said_of_the_ablations(ablations):
+    share = Share(value=0.5, low=0.4, high=0.6, count=10)
+    column = SimpleNamespace(robust_accuracy=share)
+    record = SimpleNamespace(clean_accuracy=share, attacks={"linf_pgd": column})
+    made = SimpleNamespace(
+        beta_trainings=lambda: {0.0: None, 1.0: None},
+        records=lambda kind, of: [record, record],
+        profile=SimpleNamespace(ablations=ablations),
+        plan=lambda number: [],
+    )
+    said = opening.answer(made, "05")
+    assert ("Head and likelihood term are not changed" in said) == (ablations == "paper")
 
 
 def test_every_notebook_has_an_answer():
