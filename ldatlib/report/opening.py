@@ -47,8 +47,9 @@ def _plane(run: Run) -> str:
         for training, record in zip(trainings, records, strict=True)
     ]
     return (
-        "PGD seeks the far rim of its ball, Algorithm 1 the near side of the boundary; trained in "
-        f"two dimensions, networks keep under PGD in validation: {listed(kept)}."
+        "PGD seeks the far rim of its ball, Algorithm 1 the neighbourhood of the boundary, on "
+        "either side; trained in two dimensions, networks keep under PGD in validation: "
+        f"{listed(kept)}."
     )
 
 
@@ -95,11 +96,17 @@ def _ablations(run: Run) -> str:
     betas = run.beta_trainings()
     records = run.records("basic", list(betas.values()))
     first, last = records[0], records[-1]
+    beyond = (
+        " Head and likelihood term are not changed in this profile: docs/cifar10.md#the-head and "
+        "docs/regularizer.md have them."
+        if run.profile.ablations == "paper"
+        else ""
+    )
     return (
         f"From beta {min(betas):g} to {max(betas):g} natural accuracy goes from "
         f"{_percent(first.clean_accuracy)} to {_percent(last.clean_accuracy)}, accuracy under PGD "
         f"(L-inf) from {_percent(first.attacks['linf_pgd'].robust_accuracy)} to "
-        f"{_percent(last.attacks['linf_pgd'].robust_accuracy)}."
+        f"{_percent(last.attacks['linf_pgd'].robust_accuracy)}.{beyond}"
     )
 
 

@@ -91,17 +91,17 @@ def swept(bits, norm="linf"):
 def test_an_attack_converges_or_goes_on_taking():
     still = {"ldat": swept(("1111", "1100", "1000")), "mart": swept(("1111", "1100", "1100"))}
     (said,) = conclusions.convergence(still)
-    assert "has not converged: from 20 to 30 iterations it still takes 1 of LDAT's images" in said
+    assert "has not converged: from 20 to 30 iterations it still takes, of 4 images, 1 of" in said
     (said,) = conclusions.convergence({"ldat": swept(("1111", "1000", "1000"))})
-    assert said == "PGD has converged: from 20 to 30 iterations it takes no image more."
+    assert said == "PGD has converged: from 20 to 30 iterations it takes none of 4 images more."
 
 
 def test_the_largest_budget_leaves_nothing_or_a_doubt():
     assert conclusions.emptied({"ldat": swept(("1111", "0000"))}) == [
-        "L-inf 0.2 leaves nothing of any network."
+        "L-inf 0.2 leaves none of 4 images of any network."
     ]
     (said,) = conclusions.emptied({"ldat": swept(("1111", "0100")), "mart": swept(("1", "0"))})
-    assert "leaves 25.0% of LDAT: PGD fails there" in said
+    assert "leaves 25.0% of LDAT, of 4 images: PGD fails there" in said
 
 
 def test_apgd_is_judged_by_the_same_words_here_and_in_the_paper():
@@ -109,12 +109,75 @@ def test_apgd_is_judged_by_the_same_words_here_and_in_the_paper():
     low = whitebox("1" * 40, half | {f"{norm}_pgd": "0" * 40 for norm in ("linf", "l2")})
     high = whitebox("1" * 40, half | {f"{norm}_pgd": "1" * 40 for norm in ("linf", "l2")})
     odd, even = conclusions.oddities([low, high])
-    words = "leaves 50.0 points more than PGD (p=1.9e-06): odd"
+    # Of four comparisons the two smallest p-values, 1.9e-06 each, take a factor of four.
+    words = "leaves 50.0 points more than PGD (p=7.6e-06): odd"
     assert odd.count(words) == 2 and even.count("as it should be") == 2
     said = dict(zip(paper.table(1).defence, oddity.of_the_paper(paper.table(1)), strict=True))
     assert "L-inf APGD-DLR leaves 1.2 points more than PGD" in said["ldat"]
     assert "undecided without the images; L2" in said["ldat"] and said["ldat"].endswith("odd")
     assert said["trades"].count("as it should be") == 2
+
+
+def test_apgd_above_pgd_is_corrected_for_all_that_are_told_together():
+    """Six images that only APGD leaves: p=0.031 alone, and no longer where many are asked."""
+
+    def of(extra):
+        columns = {f"{norm}_pgd": "1" * 20 + "0" * 20 for norm in ("linf", "l2")}
+        above = "1" * (20 + extra) + "0" * (20 - extra)
+        return whitebox("1" * 40, columns | {"linf_apgd": above, "l2_apgd": "1" * 20 + "0" * 20})
+
+    alone = oddity.sentences([("A", {"linf": oddity.measured(of(6), None)["linf"]})])
+    assert alone == ["A: L-inf APGD-DLR leaves 15.0 points more than PGD (p=0.031): odd"]
+    said = conclusions.oddities([of(6), of(6), of(0)])
+    assert all("(p=0.19): no more than chance may do" in one for one in said[:2])
+
+
+def test_a_gap_of_deepfool_and_fab_stands_beside_the_papers():
+    def of(deepfool):
+        columns = {f"{norm}_fab": "1" * 10 + "0" * 30 for norm in ("linf", "l2")}
+        bits = "1" * deepfool + "0" * (40 - deepfool)
+        return whitebox(
+            "1" * 40, columns | {"linf_deepfool": bits, "l2_deepfool": "1" * 10 + "0" * 30}
+        )
+
+    (small,) = conclusions.minimal_norm_gaps([of(12)])
+    assert small == (
+        "DeepFool leaves up to 5.0 points more than FAB here, of LDAT (L-inf); in the paper's "
+        "table up to 20.62."
+    )
+    _, wide = conclusions.minimal_norm_gaps([of(20)])
+    assert wide.startswith("At least as far apart as the paper's are LDAT (L-inf) 25.0:")
+    assert conclusions.minimal_norm_gaps([whitebox("11", {"linf_pgd": "10"})]) == []
+
+
+def test_what_replaces_algorithm_1_stands_beside_its_length_and_norm(tmp_path):
+    trainings = open_run("demo", out=tmp_path).attack_trainings()
+    logs = {name: [{"perturbation_norm": 0.5}, {"perturbation_norm": 0.9}] for name in trainings}
+    said = dict(zip(trainings, conclusions.lengths(trainings, logs), strict=True))
+    assert said["Algorithm 1"].endswith("within L2 2.25 (at most the radius).")
+    assert "0.90 in the last epoch; PGD within L2 0.75 (fixed budget)" in said["PGD-CE"]
+    assert "PGD within L-inf 0.25 (fixed budget)" in said["PGD-CE*"]
+
+    def of(bits):
+        return whitebox(ALL, {"linf_pgd": bits, "l2_pgd": bits})
+
+    found = dict.fromkeys(trainings, of(NONE)) | {"Algorithm 1": of(HALF)}
+    (ahead,) = conclusions.within_l2(trainings, found | {"PGD-KL": of(HALF)})
+    assert ahead == (
+        "Within L2 Algorithm 1 is ahead of PGD-CE under L2 PGD and PGD-CE under L-inf PGD; not "
+        "told apart from PGD-KL under L2 PGD and PGD-KL under L-inf PGD."
+    )
+    assert (
+        "behind PGD-CE under L2 PGD"
+        in conclusions.within_l2(trainings, found | {"PGD-CE": of(ALL)})[0]
+    )
+
+
+def test_features_are_said_to_be_attacked_in_one_ball(tmp_path):
+    trainings = open_run("demo", out=tmp_path).trainings(("natural", "trades", "ldat"))
+    said = conclusions.one_attack(trainings, "l2", 0.5)
+    assert said.startswith("All of this is under PGD within L2 0.5 alone.")
+    assert "Undefended nothing, TRADES PGD within L-inf 0.25, LDAT Algorithm 1 within L2" in said
 
 
 def crafted(by_label):

@@ -11,7 +11,7 @@ from ldatlib.errors import UserError
 from ldatlib.evaluation.masking.verdicts import TITLES
 from ldatlib.report import figures, glossary, summary, tables
 from ldatlib.report.comparisons import share
-from ldatlib.report.words import column_title, percent
+from ldatlib.report.words import column_title, doubt, percent
 
 KINDS = ("whitebox", "detection", "autoattack", "masking", "adaptive")
 
@@ -182,6 +182,10 @@ def test_the_gallery_shows_an_image_that_all_have_right(run, first, found):
     fooled = [cell.predicted != cell.label for _, cells in rows for cell in cells]
     assert 0 < sum(fooled) < len(fooled)
     assert len(figures.gallery(rows, run.dataset.class_names, 3.0).axes) == (1 + 2 * 2) * len(rows)
+
+
+def test_a_small_p_value_is_not_zero():
+    assert [doubt(p) for p in (0.03124, 1e-4, 1e-9)] == ["0.0312", "0.0001", "<0.0001"]
 
 
 def test_a_defence_of_ones_own_has_a_colour_and_a_title():
