@@ -347,4 +347,38 @@ def test_the_examination_of_another_model_is_not_replaced(capsys):
     assert examine("--out", "out") == 0
     assert examine("--out", "out", source="mine.py:softmax") == 1
     assert "out holds the examination of mine.py:make" in capsys.readouterr().err
+
+
+def test_what_is_replaced_is_said_and_leaves_no_table_behind(capsys):
+    """Of the same model, images, budgets and effort; a table of the detector would be the old's."""
     assert examine("--out", "out", "--reject", "mine.py:surest") == 0
+    assert "replaces" not in capsys.readouterr().out and Path("out/tables/detector.csv").is_file()
+    assert examine("--out", "out") == 0
+    assert "out holds an examination of this model, which this one replaces" in (
+        capsys.readouterr().out
+    )
+    assert not Path("out/tables/detector.csv").exists()
+    assert Path("out/tables/verdict.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"file": MINE.replace("manual_seed(5)", "manual_seed(6)")}, "make with other weights"),
+        ({"more": ("--images", "20")}, "an examination on other images (24 of images)"),
+        ({"eps": ("--eps-linf", "4/255")}, "under other budgets (L-inf 8/255)"),
+        ({"more": ("--eps-l2", "0.3")}, "under other budgets (L-inf 8/255)"),
+        ({"more": ("--effort", "standard")}, "of another effort (quick)"),
+    ],
+)
+def test_a_finished_examination_is_not_replaced_by_another(tmp_path, capsys, change, said):
+    assert examine("--out", "out") == 0
+    before = Path("out/examination.json").read_bytes()
+    capsys.readouterr()
+    change = dict(change)
+    if "file" in change:
+        (tmp_path / "mine.py").write_text(change.pop("file"))
+    assert examine("--out", "out", *change.pop("more", ()), **change) == 1
+    error = capsys.readouterr().err
+    assert said in error and "choose another folder with --out" in error
+    assert error.count("\n") == 1 and Path("out/examination.json").read_bytes() == before
