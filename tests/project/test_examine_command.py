@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ldatlib.evaluation.examination import effort as efforts
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.files import save_tensors
 from ldatlib.models import NetworkConfig, build_network
+from ldatlib.report.examination import command as module
 from ldatlib.study.records.examination import read_examination
 
 MINE = """
@@ -166,6 +168,47 @@ def test_stopped_after_every_attack_it_ends_with_the_same_record(capsys):
     assert status == 0 and stops >= 3
 
     assert content("pieces") == content("whole")
+
+
+class Pretended:
+    """A cluster with so many workers, which this machine's processes play."""
+
+    address = "tcp://s:1"
+
+    def __init__(self, workers):
+        self.workers = workers
+
+    @contextmanager
+    def attacking(self, late, say):
+        yield self.workers
+
+
+def test_of_a_cluster_with_other_workers_it_goes_on_too(monkeypatch, capsys):
+    """In as many parts as at the first start: what is kept is of those, and is found."""
+    assert examine("--out", "whole", "--processes", "2") == 0
+
+    def start(workers, *more):
+        monkeypatch.setattr(module, "cluster_of", lambda *_: Pretended(workers))
+        return examine("--out", "pieces", "--cluster", "tcp://s:1", *more)
+
+    assert start(2, "--time-limit", "0.001s") == UNFINISHED
+    kept = set(Path("pieces/partial").iterdir())
+    capsys.readouterr()
+    assert start(3, "--time-limit", "0.001s") == UNFINISHED
+    said = capsys.readouterr().out
+    assert "on 3 workers of tcp://s:1" in said and "in 2 parts, as at the first start" in said
+    assert "PGD:" not in said and set(Path("pieces/partial").iterdir()) > kept
+    assert start(1) == 0
+    assert content("pieces") == content("whole") and not Path("pieces/partial").exists()
+
+
+def test_a_cluster_with_nothing_kept_gets_a_part_a_worker(tmp_path):
+    request = module.Request("mine.py:make", "images.npz")
+    assert module._parts(tmp_path / "partial", request, 1) == 1
+    assert module._parts(tmp_path / "partial", request, 4) == 4
+    (tmp_path / "partial" / "examination-x.y.safetensors").touch()
+    assert module._parts(tmp_path / "partial", replace(request, out="here"), 5) == 4
+    assert module._parts(tmp_path / "partial", replace(request, seed=1), 5) == 5
 
 
 @pytest.mark.slow

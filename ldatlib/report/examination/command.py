@@ -1,11 +1,12 @@
 """``ldat examine``: from what was typed to a folder with the examination in it."""
 
+import hashlib
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ldatlib.evaluation.gate.images import check_images
 from ldatlib.evaluation.gate.wrappers import as_module
 from ldatlib.evaluation.partial import Partial, digest_of, weights_of
 from ldatlib.execution import default_device
-from ldatlib.files import as_path, check_writable, home
+from ldatlib.files import as_path, check_writable, home, read_json, write_json
 from ldatlib.files.locks import alone
 from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
@@ -34,7 +35,7 @@ from ldatlib.study.records.examination import read_examination
 from ldatlib.study.settings import parse_duration, parse_value
 from ldatlib.study.sources import attribute_of, model_of
 
-PAGE, RECORD, PARTIAL = "examination.html", "examination.json", "partial"
+PAGE, RECORD, PARTIAL, PARTS = "examination.html", "examination.json", "partial", "parts"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def run(request: Request, say: Say) -> int:
             if limit is not None:
                 limit = max(limit - (time.monotonic() - started), 1e-3)
             try:
-                with _processes(cluster, request.processes, limit, say) as processes:
+                with _processes(cluster, request, folder, limit, say) as processes:
                     found = examine(
                         *(model, x, y, eps),
                         **how,
@@ -131,6 +132,8 @@ def run(request: Request, say: Say) -> int:
                 raise OutOfTime(f"{reached}; {folder / PARTIAL} keeps what is done") from stop
             found.save(folder)
             Partial(folder / PARTIAL, f"examination-{found.record.key}").clear()
+            for path in (folder / PARTIAL).glob(f"{PARTS}-*.json"):
+                path.unlink(missing_ok=True)
             with suppress(OSError):
                 (folder / PARTIAL).rmdir()
     missing = robustbench.why_not(found.record)
@@ -140,16 +143,41 @@ def run(request: Request, say: Say) -> int:
 
 
 @contextmanager
-def _processes(cluster: Cluster | None, here: int, limit: float | None, say: Say) -> Iterator[int]:
-    """How many share the images of an attack: on this machine, or a cluster's workers."""
+def _processes(
+    cluster: Cluster | None, request: Request, folder: Path, limit: float | None, say: Say
+) -> Iterator[int]:
+    """In how many parts the images of an attack are shared, on this machine or by a cluster.
+
+    Of a cluster, the parts of the first start: what is kept is found whatever workers are there.
+    """
     if cluster is None:
-        yield here
+        yield request.processes
         return
     started = time.monotonic()
     late = (lambda: False) if limit is None else (lambda: time.monotonic() - started > limit)
     with cluster.attacking(late, say) as workers:
         say(f"attacks and AutoAttack on {workers} workers of {cluster.address}, the rest here")
-        yield workers
+        parts = _parts(folder / PARTIAL, request, workers)
+        if parts != workers:
+            say(f"in {parts} parts, as at the first start; without {folder / PARTIAL} in {workers}")
+        yield parts
+
+
+def _parts(partial: Path, request: Request, workers: int) -> int:
+    """As many as workers, or as at the first start of the same command, of which something is kept.
+
+    Several commands may keep something in one folder.
+    """
+    same = replace(request, out=None, time_limit=None, cluster=None, command=None)
+    key = hashlib.sha256(repr(same).encode()).hexdigest()[:10]
+    path = partial / f"{PARTS}-{key}.json"
+    if any(partial.glob("examination-*")):
+        with suppress(UserError):  # broken, or none
+            kept = read_json(path).get("parts")
+            if type(kept) is int and kept > 0:
+                return kept
+    write_json(path, {"kind": PARTS, "parts": workers})
+    return workers
 
 
 def _images(data: str, request: Request, model: Any, say: Say, **where: Any) -> Images:
