@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -241,13 +242,32 @@ def _compile(model: nn.Module, sample: Tensor | None) -> bool:
 def full_precision(model: nn.Module | None = None) -> Iterator[None]:
     """Float32 without TF32 inside, whatever the model trains with; as before outside."""
     precision = getattr(model, "precision", None)
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with _without_tf32():
+        try:
+            if precision is not None:
+                model.precision = "float32"
+            yield
+        finally:
+            if precision is not None:
+                model.precision = precision
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """TF32 off, by torch's newer switches where somebody has set those: it refuses a mixture."""
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     try:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        if precision is not None:
-            model.precision = "float32"
+        before = [(part, "allow_tf32", part.allow_tf32) for part in (matmul, cudnn)]
+        off: bool | str = False
+    except RuntimeError:
+        parts = (matmul, cudnn.conv, cudnn.rnn)
+        before = [(part, "fp32_precision", part.fp32_precision) for part in parts]
+        off = "ieee"
+    try:
+        for part, name, _ in before:
+            setattr(part, name, off)
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
-        if precision is not None:
-            model.precision = precision
+        for part, name, value in before:
+            setattr(part, name, value)

@@ -188,7 +188,7 @@ def total(run) -> str:
 def claims(run, ldat: str) -> str:
     from ldatlib.report import claims
 
-    columns = ["section", "the paper says", "seen here", "verdict"]
+    columns = ["section", "claim, in our words", "seen here", "verdict"]
     return markdown(claims.claims(run, ldat)[columns], 4)
 
 
@@ -197,7 +197,7 @@ def verdicts(run) -> str:
     from ldatlib.report import claims
 
     found = {name: claims.claims(run, name) for name in ("ldat", run.profile.base)}
-    frame = found["ldat"][["section", "the paper says"]].copy()
+    frame = found["ldat"][["section", "claim, in our words"]].copy()
     for name, table in found.items():
         said = table.verdict.str.replace(" for this network", "").str.replace(" at this scale", "")
         frame[title(name)] = said

@@ -77,16 +77,18 @@ def detector(record: dict) -> str:
     """AutoAttack alone, what the detector misses, and which tests for masking sound; L2."""
     import pandas as pd
 
+    from ldatlib.evaluation.masking.verdicts import TITLES
+
     rows = detectors(record)
     table = pd.DataFrame(record["scrutiny"])
     found = []
     for _, row in rows[rows.score == "posterior"].iterrows():
         there = table[(table.defence == row.defence) & (table.norm == row.norm)].iloc[0]
-        tests = [test.replace("_", " ") for test in record["alarms"].get(row.defence, [])]
+        tests = [TITLES[test] for test in record["alarms"].get(row.defence, [])]
         found.append(
             {
                 "defence": title(row.defence),
-                "tests for masking that sound": ", ".join(tests) or "none",
+                "tests for masking that sound": "; ".join(tests) or "none",
                 "AutoAttack": f"{there.autoattack:.0f}",
                 "missed, ordinary": f"{row.ordinary:.0f}",
                 "missed, adaptive": f"{row.union:.0f}",
@@ -122,7 +124,8 @@ def scrutinised(record: dict) -> str:
         )
     loud = [title(name) for name in record["alarms"]]
     sounding = f"sound for {listed(loud)}" if loud else "are silent"
-    found.append(f"The tests for gradient masking {sounding}.")
+    tell = ": masking, or a number that is too high? Notebook `09` tells them apart" if loud else ""
+    found.append(f"The tests for gradient masking {sounding}{tell}.")
     restless = table[~table.converged.astype(bool)]
     if len(restless):
         names = [f"{title(r.defence)} ({NORMS[r.norm]})" for _, r in restless.iterrows()]

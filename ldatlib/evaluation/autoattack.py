@@ -68,6 +68,7 @@ def standard(
     on_attack: Callable[[str], None] | None = None,
     processes: int = 1,
     eot: int | None = None,
+    of: str | None = None,
 ) -> Result:
     """Run the standard ensemble, each attack on the images still right.
 
@@ -82,6 +83,7 @@ def standard(
     processes : on the CPU, processes of one thread that share the batches of an attack; the images
         found are the same.
     eot : passes over which a randomised model, refused otherwise, is averaged.
+    of : tells of which model and images a ``state`` is; by their ``identity`` unless given.
 
     Returns
     -------
@@ -113,9 +115,8 @@ def standard(
             for name in attacks
             if classes < FEWEST_CLASSES.get(name, 2)
         }
-        tensors, header = _begin(
-            model, x, y, batch_size, state, settings | {"of": identity(model, x, y)}
-        )
+        of = of or identity(model, x, y)
+        tensors, header = _begin(model, x, y, batch_size, state, settings | {"of": of})
         for name in attacks:
             if name in header["done"] or name in skipped:
                 continue
@@ -234,7 +235,9 @@ def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor, list[str]]:
     package.fab.n_target_classes = settings["targets"]
     with frozen(model), full_precision(model), _heard(package.logger) as warned:
         x_adv, predicted = package.run_standard_evaluation(x, y, batch_size=len(x))
-    return x_adv.detach().cpu(), (predicted != y).cpu(), warned
+    # Of an infinite gradient its step is NaN, which is no image.
+    real = x_adv.flatten(1).isfinite().all(1)
+    return x_adv.detach().cpu(), ((predicted != y) & real).cpu(), warned
 
 
 class _Ear(logging.Handler):

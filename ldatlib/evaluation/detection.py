@@ -32,18 +32,23 @@ def scores_of(model: nn.Module) -> tuple[str, ...]:
 
 @gated
 def score_images(
-    model: nn.Module, x: Tensor, score: Score = "posterior", batch_size: int = 256
+    model: nn.Module,
+    x: Tensor,
+    score: Score = "posterior",
+    batch_size: int = 256,
+    attacked: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Scores [N] and predicted classes [N] of images in [0,1]; the model in eval mode.
 
-    ``"posterior"`` lies in [1/C, 1]; ``"log_likelihood"`` is in nats and unbounded below.
+    ``"posterior"`` lies in [1/C, 1]; ``"log_likelihood"`` is in nats and unbounded below. Of
+    ``attacked`` images a score of your own is taken as ``own_score`` says.
 
     Raises ``UserError`` for what the gate refuses (``docs/gate.md``), an unknown score, the
     likelihood of a model without one, and a score of your own that is not one finite number an
     image.
     """
     if callable(score):
-        return _own_scores(model, x, score, batch_size)
+        return _own_scores(model, x, score, batch_size, attacked)
     if score not in SCORES:
         raise UserError(f"unknown score {score!r}; known: {', '.join(SCORES)}")
     if score not in scores_of(model):
@@ -65,23 +70,30 @@ def score_images(
     return torch.cat(scores), torch.cat(classes)
 
 
-def own_score(model: nn.Module, x: Tensor, score: Own) -> Tensor:
-    """A score of one's own, [N], checked: one finite number an image, in floating point."""
+def own_score(model: nn.Module, x: Tensor, score: Own, attacked: bool = False) -> Tensor:
+    """A score of one's own, [N], checked: one finite number an image, in floating point.
+
+    Where it is ``attacked``, an image may drive it out of its range: infinite is then very large,
+    and NaN, of which no threshold is accepted, very small.
+    """
     values = score(model, x)
     if not isinstance(values, Tensor) or values.shape != x.shape[:1]:
         found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise UserError(f"a score is one number an image, [{len(x)}] here, not {found}")
     if not values.is_floating_point():
         values = values.to(x.dtype)
+    if attacked:
+        most = torch.finfo(values.dtype).max / 8  # differences of such stay finite
+        return values.nan_to_num(-most, most, -most)
     if not values.isfinite().all():
         raise UserError("a score is a finite number; this one is NaN or infinite for some image")
     return values
 
 
-def _own_scores(model, x, score, batch_size) -> tuple[Tensor, Tensor]:
+def _own_scores(model, x, score, batch_size, attacked) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         parts = x.split(batch_size)
-        scores = [own_score(model, part, score) for part in parts]
+        scores = [own_score(model, part, score, attacked) for part in parts]
         return torch.cat(scores), torch.cat([model(part).argmax(1) for part in parts])
 
 

@@ -74,7 +74,7 @@ def look(model: nn.Module, images: Tensor, score: Score) -> Seen:
         features = model.features(images)
         return Seen(model.head(features), model.head.log_likelihood(features), features)
     assert callable(score), "check_score has let it pass"
-    return Seen(model(images), detection.own_score(model, images, score))
+    return Seen(model(images), detection.own_score(model, images, score, attacked=True))
 
 
 def joint(

@@ -15,7 +15,7 @@ from ldatlib.files import load_tensors, save_tensors
 def identity(model: nn.Module, x: Tensor, y: Tensor) -> str:
     """Tells evaluations apart: ten digits of a hash of weights, images and labels."""
     digest = hashlib.sha256()
-    for tensor in (*model.state_dict().values(), x, y):
+    for tensor in (*_values_of(model), x, y):
         # As bytes: numpy has no bfloat16.
         plain = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(plain.numpy().tobytes())
@@ -33,8 +33,18 @@ def digest_of(*tensors: Tensor) -> str:
 
 def weights_of(model: nn.Module) -> str | None:
     """SHA-256 of the weights and buffers; None where none are seen."""
-    values = model.state_dict().values()
+    values = _values_of(model)
     return digest_of(*values) if values else None
+
+
+def _values_of(model: nn.Module) -> list[Tensor]:
+    """Weights and buffers. Quantised modules have types and pairs among them."""
+    every = [
+        part
+        for value in model.state_dict().values()
+        for part in (value if isinstance(value, tuple | list) else (value,))
+    ]
+    return [part for part in every if isinstance(part, Tensor)]
 
 
 class Partial:

@@ -39,7 +39,7 @@ def randomness(model: nn.Module, x: Tensor, score: Score) -> str | None:
         for _ in range(_LOOKS):
             if isinstance(model, Averaged):
                 model.calls = before
-            looks.append(own_score(model, images.clone(), score).double().cpu())
+            looks.append(own_score(model, images.clone(), score, attacked=True).double().cpu())
     if isinstance(model, Averaged):
         model.calls = before
     seen = torch.stack(looks)

@@ -227,6 +227,8 @@ def reject(
 
 def judge(model: nn.Module, x: Tensor, y: Tensor, score: Score) -> Judged:
     """Scores, to six digits as records hold them, and whether the image is right; on the CPU."""
-    looks = [detection.score_images(model, x, score) for _ in range(fresh_looks(score))]
+    looks = [
+        detection.score_images(model, x, score, attacked=True) for _ in range(fresh_looks(score))
+    ]
     values, predicted = torch.stack([values for values, _ in looks]).mean(0), looks[0][1]
     return (values.double().cpu() * 1e6).round() / 1e6, (predicted == y).cpu()

@@ -246,10 +246,10 @@ def inside_ball(x: Tensor, x_adv: Tensor, eps: float, norm: str, key: str) -> di
     return {"name": f"{key}: inside the ball and [0,1]", "passed": bool(inside), "value": excess}
 
 
-def finite_logits(model: nn.Module, images: Tensor, key: str) -> dict:
+def finite_logits(model: nn.Module, images: Tensor, key: str, batch_size: int = 256) -> dict:
     """Self-check: no logit is NaN or infinite; such an image would count as anything."""
     with torch.no_grad():
-        finite = torch.cat([model(part).isfinite().all(1) for part in images.split(256)])
+        finite = torch.cat([model(part).isfinite().all(1) for part in images.split(batch_size)])
     return {
         "name": f"{key}: logits are finite",
         "passed": bool(finite.all()),

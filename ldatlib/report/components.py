@@ -166,9 +166,9 @@ def advice(title: str, good: Sequence[str], bad: Sequence[str]) -> Markup:
     return _render("advice", title=title, good=good, bad=bad)
 
 
-def counts(found: Mapping[str, int]) -> Markup:
+def counts(found: Mapping[str, int], title: str = "The paper's claims") -> Markup:
     """Verdicts counted, a cell each, that lead to the claims of that verdict."""
-    return _render("counts", counts=found)
+    return _render("counts", counts=found, title=title)
 
 
 def claims(judged: Sequence[Any], name: str) -> Markup:

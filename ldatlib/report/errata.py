@@ -8,7 +8,10 @@ ERRATA = (
     'Eq. 12 lets λ grow, Section 4.1.2 lets it "decrease linearly to 0".',
     "Algorithm 1 takes unit gradient steps, Section 4.1.2 says Adam with learning rate 0.2; it "
     "returns θ where it means δ; its number of iterations is not given.",
-    "Eq. 3 (C&W) has the sign of the second term and the nesting of the maxima wrong.",
+    "Eq. 2 (PGD) starts at x, the sentence before it at a random point around it.",
+    "Eq. 3 (C&W) has the floor -k on the wrong side: it silences the second term while the image "
+    "is safely right, and never stops it once it is wrong; and the two maxima are nested the wrong "
+    "way round. At δ = 0 its image is (x + 1) / 2 and not x: arctanh(x) should be arctanh(2x - 1).",
     "The footnotes of Tables 4 and 5 contradict the text: rows near natural accuracy are those of "
     "the undefended surrogate.",
     "95.02 stands both for LDAT with β = 0 (Table 3) and for the ResNet-50 surrogate "

@@ -110,7 +110,7 @@ ACCURACIES = {
     "gap": Term(
         "gap",
         "Worst case of Table 1's attacks less that of all attacks, in points; *overstated* where "
-        "more than about none of the images fall in between.",
+        "the 95% interval of the share of images that fall in between begins above 1%.",
     ),
 }
 DETECTOR = {
@@ -142,8 +142,9 @@ DETECTOR = {
     ),
     "detection_robust": Term(
         "robust with rejection",
-        "Right and accepted when clean, and not missed under attack; with a fraction of the "
-        "budget: nor refused, or wrong, within so small a ball.",
+        "Right and accepted when clean, and not missed under attack. It rewards refusing: an "
+        "attacked image that is refused counts as kept. With a fraction of the budget: nor "
+        "refused, or wrong, within so small a ball.",
     ),
     "clean_acceptance": Term(
         "clean acceptance", "Share of the clean images that are right which is accepted."
@@ -182,12 +183,18 @@ DOUBTS = {
         "misled",
         "A tool of no more effort, or of less knowledge, leaves over five points fewer images "
         "right than PGD with the cross-entropy (and McNemar's test on the same images agrees, 5% "
-        "over six tests), or a black box takes images that no attack with gradients got.",
+        "over six tests), or a black box takes images that no attack with gradients got. That is "
+        "masking.",
+    ),
+    "stuck": Term(
+        "stuck",
+        "Starts from larger balls leave over five points fewer images right than starts in the "
+        "ball: a search from there stays at local maxima. That is no masking.",
     ),
     "overstated": Term(
         "overstated",
-        "Some tool takes images that the reported worst case calls right: more than about none "
-        "(the lower end of their share's interval is above 1%).",
+        "Some tool takes images that the reported worst case calls right: the 95% interval of "
+        "their share begins above 1%. The reported number is too high.",
     ),
     "interval": Term(
         "± or interval",

@@ -4,9 +4,11 @@ APGD is PGD with a step size that it chooses itself, so on the same loss it shou
 images. The paper's APGD, and Table 1's here, ascends another loss, DLR. So a run is asked for APGD
 on the cross-entropy, too, which AutoAttack begins with: where that leaves no more than PGD, the
 odd number is the loss's.
+
+Each p-value is corrected (Holm) for all the networks and norms that are told together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -61,31 +63,45 @@ def printed(table: pd.DataFrame, defence: str) -> dict[str, Odd]:
     }
 
 
-def sentences(title: str, found: Mapping[str, Odd]) -> str:
-    """What was found, norm by norm."""
-    return f"{title}: " + "; ".join(f"{NORMS[norm]} {_words(odd)}" for norm, odd in found.items())
+def sentences(found: Sequence[tuple[str, Mapping[str, Odd]]]) -> list[str]:
+    """What was found of each network, norm by norm; (title, by norm).
+
+    The p-values are corrected over all of it; those of APGD on the cross-entropy, which is asked
+    next, among themselves.
+    """
+    odds = [odd for _, norms in found for odd in norms.values()]
+    asked = [odd.cross_entropy for odd in odds if odd.cross_entropy is not None]
+    doubts, again = iter(_corrected([odd.pair for odd in odds])), iter(_corrected(asked))
+
+    def words(odd: Odd) -> str:
+        doubt = next(doubts)
+        said = _words(odd.pair, doubt)
+        if odd.cross_entropy is None:
+            return said
+        too = _above(odd.cross_entropy, next(again))
+        said += f"; APGD on the cross-entropy {_gap(odd.cross_entropy)} PGD"
+        if not _above(odd.pair, doubt):
+            return said
+        return f"{said}: {'odd on the same loss, too' if too else 'the loss makes the difference'}"
+
+    return [
+        f"{title}: " + "; ".join(f"{NORMS[norm]} {words(odd)}" for norm, odd in norms.items())
+        for title, norms in found
+    ]
 
 
-def _words(odd: Odd) -> str:
-    bound = "=" if odd.pair.known else " at most "
-    text = f"APGD-DLR {_gap(odd.pair)} PGD (p{bound}{_p(odd.pair):.2g}): "
-    if odd.pair.difference <= 0:
-        text += "as it should be"
-    elif _above(odd.pair):
-        text += "odd"
-    else:
-        text += "no more than chance may do" if odd.pair.known else "undecided without the images"
-    if odd.cross_entropy is None:
-        return text
-    text += f"; APGD on the cross-entropy {_gap(odd.cross_entropy)} PGD"
-    if not _above(odd.pair):
-        return text
-    again = _above(odd.cross_entropy)
-    return text + (": odd on the same loss, too" if again else ": the loss makes the difference")
+def _words(found: Pair, p_value: float) -> str:
+    bound = "=" if found.known else " at most "
+    text = f"APGD-DLR {_gap(found)} PGD (p{bound}{p_value:.2g}): "
+    if found.difference <= 0:
+        return f"{text}as it should be"
+    if _above(found, p_value):
+        return f"{text}odd"
+    return text + ("no more than chance may do" if found.known else "undecided without the images")
 
 
-def _above(found: Pair) -> bool:
-    return found.difference > 0 and _p(found) < ALPHA
+def _above(found: Pair, p_value: float) -> bool:
+    return found.difference > 0 and p_value < ALPHA
 
 
 def _gap(found: Pair) -> str:
@@ -95,10 +111,12 @@ def _gap(found: Pair) -> str:
     return f"leaves {abs(points):.1f} points {'more' if points > 0 else 'fewer'} than"
 
 
-def _p(found: Pair) -> float:
-    return float(paired.mcnemar_p(found.first_only, found.second_only))
+def _corrected(found: Sequence[Pair]) -> list[float]:
+    plain = [float(paired.mcnemar_p(each.first_only, each.second_only)) for each in found]
+    corrected: list[float] = paired.holm(plain).tolist() if plain else []
+    return corrected
 
 
 def of_the_paper(table: pd.DataFrame) -> list[str]:
     """The sentences of every row of the paper's table."""
-    return [sentences(glossary.defence(name), printed(table, name)) for name in table.defence]
+    return sentences([(glossary.defence(name), printed(table, name)) for name in table.defence])

@@ -6,7 +6,7 @@ Made from the records of the notebook's own plan, which have to be there (``run.
 from collections.abc import Callable, Sequence
 
 from ldatlib.evaluation import detection
-from ldatlib.report import claims, conclusions, detector, glossary
+from ldatlib.report import claims, conclusions, detector, glossary, tables
 from ldatlib.report.comparisons import share, survivors
 from ldatlib.report.conclusions.saying import listed
 from ldatlib.report.words import NORMS, set_title
@@ -15,7 +15,7 @@ from ldatlib.study.run import Run
 
 
 def answer(run: Run, notebook: str) -> str:
-    """The answer and the time of a notebook, by its number such as ``"03"``: two sentences.
+    """The answer and the time of a notebook, by its number such as ``"03"``: a few sentences.
 
     A notebook whose defences are not among those of the run says that.
     """
@@ -47,8 +47,9 @@ def _plane(run: Run) -> str:
         for training, record in zip(trainings, records, strict=True)
     ]
     return (
-        "PGD seeks the far rim of its ball, Algorithm 1 the near side of the boundary; trained in "
-        f"two dimensions, networks keep under PGD in validation: {listed(kept)}."
+        "PGD seeks the far rim of its ball, Algorithm 1 the neighbourhood of the boundary, on "
+        "either side; trained in two dimensions, networks keep under PGD in validation: "
+        f"{listed(kept)}."
     )
 
 
@@ -95,11 +96,17 @@ def _ablations(run: Run) -> str:
     betas = run.beta_trainings()
     records = run.records("basic", list(betas.values()))
     first, last = records[0], records[-1]
+    beyond = (
+        " Head and likelihood term are not changed in this profile: docs/cifar10.md#the-head and "
+        "docs/regularizer.md have them."
+        if run.profile.ablations == "paper"
+        else ""
+    )
     return (
         f"From beta {min(betas):g} to {max(betas):g} natural accuracy goes from "
         f"{_percent(first.clean_accuracy)} to {_percent(last.clean_accuracy)}, accuracy under PGD "
         f"(L-inf) from {_percent(first.attacks['linf_pgd'].robust_accuracy)} to "
-        f"{_percent(last.attacks['linf_pgd'].robust_accuracy)}."
+        f"{_percent(last.attacks['linf_pgd'].robust_accuracy)}.{beyond}"
     )
 
 
@@ -155,24 +162,40 @@ def _scrutiny(run: Run) -> str:
     kinds = ("search", "masking", "adaptive")
     others = [run.records(kind, [base])[0] for kind in kinds]
     (whitebox,), (auto,) = (run.records(kind, [base]) for kind in ("whitebox", "autoattack"))
-    parts = []
-    for norm in run.profile.scrutiny_norms:
-        right = survivors(whitebox, auto, others, norm)
-        table1, every = share(right["table1"]), share(right["worst_case"])
-        parts.append(f"{NORMS[norm]} {_percent(table1)} by Table 1's attacks, {_percent(every)}")
-    return (
-        f"Of {glossary.defence(base.name)} is left in {listed(parts)} by everything that was run."
-    )
+    name, left = glossary.defence(base.name), []
+    for norm in NORMS:
+        if norm in whitebox.worst_case:
+            right = survivors(whitebox, auto, others, norm)
+            table1, every = share(right["table1"]), share(right["worst_case"])
+            left.append(
+                f"under {NORMS[norm]} {_percent(table1)} against Table 1's attacks, "
+                f"{_percent(every)} against all attacks"
+            )
+    detection = run.records("detection", [base])
+    rows = tables.adaptive_at_frozen(run.records("adaptive", [base]), detection)
+    missed = [
+        f"under {NORMS[row.norm]} {row.ordinary:.0f}% of the images by the strongest ordinary "
+        f"attack, {row.union:.0f}% by one that knows its threshold"
+        for _, row in rows[rows.score == "posterior"].iterrows()
+    ]
+    return f"{name} keeps of all images {'; '.join(left)}. Its detector misses {'; '.join(missed)}."
 
 
 def _report(run: Run) -> str:
     base = run.profile.base
-    found: Sequence[str] = list(claims.claims(run, base)["same here?"])
-    counted = [f"{found.count(word)} {word!r}" for word in sorted(set(found))]
+    found = list(zip(claims.CLAIMS, claims.claims(run, base)["same here?"], strict=True))
+    papers = [word for claim, word in found if not claim.extension]
+    ours = [word for claim, word in found if claim.extension]
     return (
-        f"Are the paper's {len(found)} claims the same here, put to {glossary.defence(base)}? "
-        f"{', '.join(counted)}."
+        f"Are the paper's {len(papers)} claims, in our words, the same here, put to "
+        f"{glossary.defence(base)}? {_counted(papers)}. Of {len(ours)} extensions of ours: "
+        f"{_counted(ours)}."
     )
+
+
+def _counted(answers: Sequence[str]) -> str:
+    """``"2 'no', 1 'yes'"``."""
+    return ", ".join(f"{answers.count(word)} {word!r}" for word in sorted(set(answers)))
 
 
 def _examine(run: Run) -> str:
@@ -181,8 +204,8 @@ def _examine(run: Run) -> str:
     return (
         f"PGD alone leaves {glossary.defence('standard')} {_percent(alone)} of its images, with "
         f"Table 1's other attacks (L-inf) {_percent(together)}: an honest network loses "
-        f"{100 * (alone.value - together.value):.0f} points to the others. Copies of it below, "
-        "which only hide its gradients, lose far more to them than to PGD: compare the two numbers."
+        f"{100 * (alone.value - together.value):.0f} points to the others. Copies of it below that "
+        "only hide its gradients keep far more under PGD than under the other attacks."
     )
 
 

@@ -1,10 +1,11 @@
 """How tables and figures write things: titles of columns and networks, shares in percent."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report import glossary
-from ldatlib.study.records import Share
+from ldatlib.study.records import Share, Sweep
 
 NORMS = {"linf": "L-inf", "l2": "L2"}
 NORMS_IN_FIGURES = {"linf": r"$L_\infty$", "l2": r"$L_2$"}
@@ -50,6 +51,31 @@ def percent(share: Share) -> str:
 def p_value(value: float) -> str:
     """``p = 0.012``, or why there is none."""
     return f"p = {value:.2g}" if value == value else "no p: no spread over the seeds"
+
+
+def doubt(value: float) -> str:
+    """A p-value of a table, four decimals: ``0.0123``, or ``<0.0001``."""
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def swept_images(records: Iterable[Sweep]) -> str:
+    """``100 images``: those that the attacks of the sweeps have met."""
+    counts = {point.robust_accuracy.count for record in records for point in record.points}
+    return f"{' or '.join(map(str, sorted(counts))) or 'no'} images"
+
+
+def attacked_by(attack: Mapping[str, Any]) -> str:
+    """``PGD within L-inf 8/255``; of an attack's settings in a record."""
+    return f"{METHODS[attack['method']].title} within {budget(attack['norm'], attack['eps'])}"
+
+
+def trained_against(adversary: Mapping[str, Any]) -> str:
+    """``PGD within L-inf 8/255``; of what a defence trains against, as a record has it."""
+    if adversary["kind"] == "boundary":
+        return f"Algorithm 1 within {budget('l2', adversary['radius'])}"
+    if {"norm", "eps"} <= adversary.keys():
+        return f"{adversary['kind'].upper()} within {budget(adversary['norm'], adversary['eps'])}"
+    return "nothing" if adversary["kind"] == "none" else str(adversary["kind"])
 
 
 def columns(name: str, share: Share) -> dict[str, float]:

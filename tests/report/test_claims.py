@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from helpers import detection_record, record, whitebox
@@ -69,7 +70,14 @@ def test_l2_at_stands_beside_the_papers_rivals_and_narrows_the_verdict():
     seen = white_box.advantage_against_deepfool(found)
     assert seen.holds is True and seen.scope == contests.AMONG_ITS_OWN
     assert "beside them L2-AT 100.0% (p=1)" in seen.text
-    assert white_box.more_effective_under_l2(found).holds is None
+    level = white_box.more_effective_under_l2(found)
+    assert level.holds is None
+    decides = "ahead of the paper's rivals, not told apart from L2-AT, which decides; "
+    assert level.text.startswith(decides)
+    both = (("standard", HALF), ("l2_at", NONE))
+    assert "decides" not in white_box.more_effective_under_l2(of(ALL, both)).text
+    behind = white_box.more_effective_under_l2(of(HALF, (("standard", NONE), ("l2_at", ALL))))
+    assert behind.holds is False and "rivals, behind L2-AT, which decides" in behind.text
     ahead = white_box.more_effective_under_l2(of(ALL, (("standard", NONE), ("l2_at", NONE))))
     assert ahead.holds is True and ahead.scope == ""
     with pytest.raises(NoRecord, match="L2-AT"):
@@ -221,7 +229,8 @@ def test_the_black_box_is_paired_whether_images_were_kept_or_not(kept):
 
     weak = found({"ldat": long, "standard": long}, {"ldat": gone, "standard": gone})
     assert black_box.undefended_surrogate_is_weak(weak).holds is True
-    assert black_box.defended_surrogate_is_strong(weak).holds is True
+    far = black_box.defended_surrogate_is_strong(weak)
+    assert far.holds is True and ", with the p of a difference of 5 points: PGD-AT" in far.text
     strong = found({"ldat": gone, "standard": gone}, {"ldat": long, "standard": long})
     assert black_box.undefended_surrogate_is_weak(strong).holds is False
     assert black_box.defended_surrogate_is_strong(strong).holds is False
@@ -234,19 +243,21 @@ def test_the_black_box_is_paired_whether_images_were_kept_or_not(kept):
     assert (pair.first_only, pair.second_only, pair.count) == (100, 0, 200)
 
 
-def featured(near, far, samples=True):
+def featured(near, far, samples=True, labels=(0, 1, 2) * 10):
     numbers = {"moved": 1.0, "to own centroid, natural": near, "probe": 0.5}
     numbers |= {"to own centroid, adversarial": far, "probe low": 0.4, "probe high": 0.6}
     numbers |= {"silhouette, natural": near, "silhouette, adversarial": far}
+    attack = {"method": "pgd", "norm": "linf", "eps": 8 / 255}
     spread = torch.linspace(0, 0.1, 30).tolist()
     each = {
         f"{what}_{which}": [value + s for s in spread]
         for what in ("silhouette", "own_centroid")
         for which, value in (("natural", near), ("adversarial", far))
     }
-    empty = {"natural": [], "adversarial": [], "y": []}
+    flat = {"natural": [], "adversarial": [], "y": list(labels)}
     more = {"samples": each} if samples else {}
-    return record("features", numbers=numbers, embedding=empty, images=30, **more)
+    more |= {"settings": {"attack": attack}, "numbers": numbers}
+    return record("features", embedding=flat, images=30, **more)
 
 
 def test_features_are_compared_image_by_image():
@@ -263,6 +274,34 @@ def test_features_are_compared_image_by_image():
     # Means of another run's records say nothing about chance.
     better, closer = seen((0.5, 0.6), (0.1, 0.2), samples=False)
     assert better.holds is None and closer.holds is None and "means alone" in better.text
+
+
+def test_a_natural_feature_is_not_in_the_mean_that_it_is_measured_to():
+    """Two images a class: to the other one it is twice as far as to the mean of both."""
+
+    def seen(near, far, labels):
+        found = {"ldat": featured(near, far, labels=labels)}
+        return features.natural_features_are_closer(of(ALL, features=Records(TITLES, found)))
+
+    pairs = tuple(range(15)) * 2
+    assert seen(0.4, 0.6, (0,) * 30).holds is True
+    twice = seen(0.4, 0.6, pairs)
+    assert twice.holds is False and "natural 0.90 (to that of the class's other" in twice.text
+    assert "adversarial: PGD within L-inf 8/255 alone" in twice.text
+    # An image alone in its class has no others: it is left out.
+    assert seen(0.4, 0.6, (0,) * 29 + (1,)).holds is True
+
+
+def test_means_left_out_are_those_computed_anew():
+    rng = np.random.default_rng(0)
+    values, labels = rng.normal(size=(12, 3)), [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2]
+    others = features._others(labels)
+    for i, label in enumerate(labels):
+        rest = [k for k, other in enumerate(labels) if other == label and k != i]
+        own = [k for k, other in enumerate(labels) if other == label]
+        assert others[i] == len(rest)
+        far = np.linalg.norm(values[i] - values[own].mean(0)) * (1 + 1 / others[i])
+        assert far == pytest.approx(np.linalg.norm(values[i] - values[rest].mean(0)))
 
 
 def test_told_apart_is_compared_with_trades_on_the_same_images():
@@ -318,6 +357,8 @@ def test_a_threshold_helps_where_robust_accuracy_rises():
     fooled = "0" * 200
     near = detector.helps_against_the_near(scored_of(clean, (low, high), fooled))
     assert near.holds is True and "+100.0" in near.text
+    # Of the attacks that walk on the margin is tested, and the sentence says which p that is.
+    assert near.text.count("(p of a difference of 5 points=") == len(detector.WALK_ON)
     # Against PGD, too: the claim says that it does not.
     assert detector.helps_against_the_near(scored_of(clean, (low, low), fooled)).holds is False
     # One that rejects everything misses nothing, and has nothing right.
@@ -362,11 +403,10 @@ def test_a_claim_about_growing_lambda_is_of_a_training_that_has_it():
     many = "1" * 300
     assert seen("grow", many, switched=without(many)).holds is True
     assert seen("grow", "1" * 200 + "0" * 100, switched=without(many)).holds is False
-    # Without that training: whether it is lost from the best epoch to the last.
-    assert (
-        seen("grow", log=(0.9, 0.86)).holds is None and seen("grow", log=(0.9, 0.3)).holds is False
-    )
-    assert seen("grow", log=(0.995, 0.995)).holds is True
+    # Without that training nobody can tell, whatever the epochs say.
+    for log in ((0.9, 0.86), (0.9, 0.3), (0.995, 0.995)):
+        alone = seen("grow", log=log)
+        assert alone.holds is None and "the same training without it (lambda 0)" in alone.text
     assert seen("grow", clean="1" * 4 + "0" * 36).holds is False
 
 
@@ -378,9 +418,31 @@ def test_the_perturbation_grows_with_robustness():
         ]
         return training.growing_perturbation(of(ALL, logs=Records(TITLES, {"ldat": lines})))
 
-    up = [0.1 * i for i in range(8)]
-    assert seen(up, up).holds is True and seen(up, up[::-1]).holds is False
+    steps = [3, 1, 4, 2, 8, 5, 7, 6]
+    up = np.cumsum(steps).tolist()
+    assert seen(up, up).holds is True and seen(up, [-u for u in up]).holds is False
     assert seen(up, [0.5] * 8).holds is None
+    assert "(Kendall, 7 changes)" in seen(up, up).text
+    # Three changes cannot tell whatever they are.
+    assert seen(up[:4], up[:4]).holds is None
+    # Both rise as trained networks do, and neither follows the other.
+    level = [10 * i for i in range(8)]
+    assert seen(up, level).holds is None
+
+
+def test_two_trends_that_do_not_follow_each_other_are_not_told_to():
+    """Lengths and accuracies that both rise over the epochs, by steps of their own."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(500):
+        lengths, robust = rng.exponential(size=(2, 20)).cumsum(1).tolist()
+        lines = [
+            {"epoch": i, "attack_norm": a, "val_robust_accuracy": r}
+            for i, (a, r) in enumerate(zip(lengths, robust, strict=True))
+        ]
+        here = of(ALL, logs=Records(TITLES, {"ldat": lines}))
+        found.append(training.growing_perturbation(here).holds is not None)
+    assert np.mean(found) <= 0.05 + 3 * (0.05 * 0.95 / 500) ** 0.5
 
 
 def test_the_perturbation_that_counts_is_that_of_right_images():
@@ -388,9 +450,9 @@ def test_the_perturbation_that_counts_is_that_of_right_images():
     lines = [
         {
             "epoch": i,
-            "attack_norm": 1 - 0.1 * i,
-            "attack_norm_right": 1 + 0.1 * i,
-            "val_robust_accuracy": 0.1 * i,
+            "attack_norm": 1 - 0.01 * i**2,
+            "attack_norm_right": 1 + 0.01 * i**2,
+            "val_robust_accuracy": 0.01 * i**2,
         }
         for i in range(8)
     ]
@@ -410,6 +472,9 @@ def test_apgd_above_pgd_is_asked_for_its_loss():
     assert odd.holds is True and "the loss makes the difference" in odd.text
     assert "odd on the same loss, too" in seen(NONE, HALF, HALF).text
     assert seen(HALF, NONE, NONE).holds is False
+    # Six images that only APGD leaves, in either norm: p=0.031, with the other one 0.063.
+    two = seen(HALF, "1" * 26 + "0" * 14, HALF)
+    assert two.holds is None and two.text.count("(p=0.062): no more than chance may do") == 2
     level = seen(HALF, "1" * 21 + "0" * 19, HALF)
     assert level.holds is None and "no more than chance may do" in level.text
 
@@ -441,6 +506,8 @@ def test_published_claims_have_a_verdict_of_this_scale(run):
         judged = claims.claims(run, name)
         assert judged.verdict.str.contains("at this scale").all()
         assert {"yes", "no", "cannot tell"} <= set(judged["same here?"])
+    # The paper's stand in our words; what it does not say is marked, and only that.
+    assert found["claim, in our words"].str.startswith("(ours) ").sum() == 3
     # Only what varies the training is not all measured there yet.
     missing = found[found["seen here"].str.contains("needs records")]
-    assert missing["the paper says"].str.contains("beta|Algorithm 1").all()
+    assert missing["claim, in our words"].str.contains("beta|Algorithm 1").all()

@@ -293,3 +293,21 @@ def test_the_page_in_a_real_browser_asks_for_nothing(page, examined, tmp_path):
     assert not complaints
     assert [url for url in requests if not url.startswith("data:")] == [address]
     assert page.title() == "Examination of <b>model</b>.py:make & more"
+
+
+@pytest.mark.parametrize(
+    "test, overstated, alone",
+    [
+        ("step_size", False, " (of PGD alone)"),
+        ("larger_balls", False, " (of searches inside the ball alone)"),
+        ("larger_balls", True, ""),
+        ("square", False, ""),
+    ],
+)
+def test_whom_an_alarm_speaks_of(examined, test, overstated, alone):
+    norm = examined[0].record.norms["linf"]
+    (found,) = [one for one in norm.masking.tests if one.test == test]
+    flags = {"verdict": "alarm", "misled": True, "overstated": overstated}
+    masking = msgspec.structs.replace(norm.masking, tests=[msgspec.structs.replace(found, **flags)])
+    said = verdict.masking(msgspec.structs.replace(norm, masking=masking))
+    assert said == TESTS[test] + alone

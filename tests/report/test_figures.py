@@ -3,13 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from ldatlib.defences import make_defence
 from ldatlib.report import conclusions, figures
+from ldatlib.report.figures.images import Cell
 from ldatlib.report.figures.look import named, spread
 
 heights = st.lists(st.floats(0, 100), min_size=1, max_size=12).map(sorted)
@@ -66,6 +70,15 @@ def test_epochs_are_whole_and_accuracies_percent():
     assert all(float(tick).is_integer() for tick in ticks)
 
 
+def test_a_budget_of_several_defences_says_of_how_many():
+    norms = {"perturbation_norm": 1.0, "attack_norm": 1.0}
+    log = [{"epoch": e, "loss": 1.0} | norms for e in (1, 2)]
+    limits = {"standard": 2.0, "trades": 2.0, "ldat": 2.25}
+    figure = figures.training_curves(dict.fromkeys(limits, log), limits)
+    shown = {text.get_text() for axis in figure.axes for text in axis.texts}
+    assert {"budget of 2 defences: 2.00", f"radius {named('ldat')} 2.25"} <= shown
+
+
 def of_first(run, kind):
     first = run.select_seed(run.trainings())
     return {t.name: r for t, r in zip(first, run.records(kind, first), strict=True)}
@@ -80,6 +93,36 @@ def test_figure_4_names_the_accuracy_at_the_budget_in_place_of_a_legend(run):
             (point,) = [p for p in record.points if p.norm == norm and p.eps == budget]
             assert f"{named(name)} {100 * point.robust_accuracy.value:.0f}%" in shown
         assert axis.get_legend() is None and axis.get_xscale() == "log"
+
+
+def test_figures_4_and_5_say_how_many_images_they_have(run):
+    """And that a line is at Table 1's iterations: the dots there are not its numbers."""
+    eps, steps = (of_first(run, kind) for kind in ("sweep_eps", "sweep_steps"))
+    images = len(next(iter(eps.values())).points[0].right)
+    drawn = figures.accuracy_by_eps(eps), figures.accuracy_by_steps(steps, 40)
+    for figure in drawn:
+        assert all(f"{images} images" in axis.get_title() for axis in figure.axes)
+        assert f"{images} images: " in figures.caption(figure)
+    assert "Table 1's iterations" in {text.get_text() for text in drawn[1].axes[0].texts}
+
+
+def test_headings_of_the_gallery_are_whole_inline_and_saved():
+    """A notebook cuts a picture to its tight box; a file has the figure's."""
+    image = torch.full((1, 8, 8), 0.5)
+    names = ("natural", "standard", "ldat_chosen")
+    row = [Cell(name, image, image + 0.1, 5, 3, 0.9, True) for name in names]
+    figure = figures.gallery([("L-inf PGD", row), ("L2 C&W", row)], [str(k) for k in range(10)])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    tight = figure.get_tightbbox(renderer).transformed(figure.dpi_scale_trans)
+    texts = {text.get_text(): text for text in figure.findobj(Text) if text.get_text()}
+    assert {named(name) for name in names} <= texts.keys()
+    for title, text in texts.items():
+        box = text.get_window_extent(renderer)
+        for around in (tight, figure.bbox):
+            assert around.x0 <= box.x0 and box.x1 <= around.x1, title
+            assert around.y0 <= box.y0 and box.y1 <= around.y1, title
 
 
 def test_figure_5_says_in_the_panel_whether_its_attack_has_converged(run):

@@ -81,7 +81,13 @@ def test_what_rejecting_is_worth(helps, said):
     row = {"defence": "ldat", "norm": "l2", "score": "posterior", "cut": 0.571, "images": 100}
     row |= {"clean_rejection": 10.0, "detection_robust": 79.0}
     row |= {"detection_robust_low": 70.0, "detection_robust_high": 85.8}
-    found = conclusions.rejecting(pd.DataFrame([row]), "ldat", helps)
+    none = pd.DataFrame(columns=["defence", "score", "acceptance"])
+    found = conclusions.rejecting(pd.DataFrame([row]), "ldat", helps, none)
     assert "Rejecting 10.0% of the clean images (threshold 0.57)" in found
     assert "LDAT keeps L2 79.0% [70.0, 85.8] robust of 100 images" in found and said in found
-    assert conclusions.rejecting(pd.DataFrame([row]), "mart", helps) is None
+    assert conclusions.rejecting(pd.DataFrame([row]), "mart", helps, none) is None
+    kept = {"defence": "ldat", "norm": "l2", "score": "posterior", "acceptance": 0.95}
+    kept |= {"robust_1": 28.0, "robust_1_low": 20.14, "robust_1_high": 37.49}
+    curves = pd.DataFrame([kept, kept | {"score": "log_likelihood", "robust_1": 7.0}])
+    found = conclusions.rejecting(pd.DataFrame([row]), "ldat", helps, curves)
+    assert found.endswith("; L2 28.0% [20.1, 37.5] if it may refuse no image of the ball.")

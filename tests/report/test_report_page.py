@@ -1,6 +1,7 @@
 """The report of published records: what is in it, and how it behaves where there is no network."""
 
 import re
+from html import unescape
 
 import pytest
 from hostile import Structure
@@ -64,6 +65,9 @@ def test_what_is_missing_is_named(tmp_path):
         assert f"runner.py --only {notebook}" in found
     assert "0 of them attacked so far" in found
     assert f"<b>{len(claims.CLAIMS)}</b> not run" in found
+    ours = sum(claim.extension for claim in claims.CLAIMS)
+    counted = f"{len(claims.CLAIMS) - ours} claims and {ours} extensions of ours"
+    assert unescape(found).count(f"The paper's {counted}:") == 1
     assert Structure(found).alternatives == []
 
 

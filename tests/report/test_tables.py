@@ -1,14 +1,17 @@
 """Tables and figures of the published records; the paper's numbers beside them."""
 
+from types import SimpleNamespace
+
 import matplotlib
 import msgspec
 import pandas as pd
 import pytest
 
 from ldatlib.errors import UserError
+from ldatlib.evaluation.masking.verdicts import TITLES
 from ldatlib.report import figures, glossary, summary, tables
 from ldatlib.report.comparisons import share
-from ldatlib.report.words import column_title, percent
+from ldatlib.report.words import column_title, doubt, percent
 
 KINDS = ("whitebox", "detection", "autoattack", "masking", "adaptive")
 
@@ -65,6 +68,27 @@ def test_tests_for_masking_are_rows(found):
     shape = (len(names), len(found["masking"]))
     assert tables.masking_verdicts(found["masking"], "l2").shape == shape
     assert set(tables.alarms(found["masking"]).tests) <= set(range(14))
+
+
+def test_an_alarm_says_what_it_tells():
+    silent = {"verdict": "no alarm", "misled": False, "overstated": False, "numbers": {}}
+    tests = [
+        silent | {"test": name, "title": TITLES[name], "reason": "why", "verdict": "alarm"} | flags
+        for name, flags in (
+            ("margin", {"misled": True}),
+            ("larger_balls", {"misled": True, "overstated": True}),
+        )
+    ]
+    network = SimpleNamespace(
+        defence="mart",
+        seed=0,
+        ok=True,
+        norms={"l2": SimpleNamespace(tests=[SimpleNamespace(**test) for test in tests])},
+    )
+    verdicts = tables.masking_verdicts([network], "l2")["MART"]
+    assert list(verdicts) == ["ALARM (misled)", "ALARM (overstated, stuck)"]
+    (alarms,) = tables.alarms([network]).alarms
+    assert alarms == ("C&W margin, restarts (misled); starts from larger balls (overstated, stuck)")
 
 
 def test_outcomes_of_thresholds_for_reading(found):
@@ -158,6 +182,10 @@ def test_the_gallery_shows_an_image_that_all_have_right(run, first, found):
     fooled = [cell.predicted != cell.label for _, cells in rows for cell in cells]
     assert 0 < sum(fooled) < len(fooled)
     assert len(figures.gallery(rows, run.dataset.class_names, 3.0).axes) == (1 + 2 * 2) * len(rows)
+
+
+def test_a_small_p_value_is_not_zero():
+    assert [doubt(p) for p in (0.03124, 1e-4, 1e-9)] == ["0.0312", "0.0001", "<0.0001"]
 
 
 def test_a_defence_of_ones_own_has_a_colour_and_a_title():

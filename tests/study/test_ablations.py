@@ -191,7 +191,7 @@ def test_claims_are_rows_with_a_verdict(run):
     assert "not run" in told and told <= set(claims.OUTCOMES)
     assert set(table["same here?"].str.partition(",")[0]) <= {"yes", "no", "cannot tell"}
     # Notebook 09 has not been run here, and L2-AT is not among the defences.
-    lacking = table["the paper says"][table["seen here"].str.contains("needs records")]
+    lacking = table["claim, in our words"][table["seen here"].str.contains("needs records")]
     assert len(lacking) == 3
     assert lacking.str.contains("notebook 09|an attack that knows|L2 threat").all()
     assert table.section.str.len().gt(0).all()
@@ -250,7 +250,7 @@ def test_a_network_at_chance_holds_no_claim(run, monkeypatch):
     monkeypatch.setattr(claims.Evidence, "at_chance", True)
     guessing = claims.claims(run)
     # But that it guesses: the claim that is about collapse.
-    lost = guessing["the paper says"].str.contains("ability to classify")
+    lost = guessing["claim, in our words"].str.contains("ability to classify")
     assert guessing["same here?"][lost].item() == "no"
     assert (guessing["same here?"][~lost] == "cannot tell: collapsed").all()
     told = ~lost & ~guessing["seen here"].str.contains("needs records")

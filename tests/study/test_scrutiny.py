@@ -262,9 +262,9 @@ def test_report_and_claims_use_what_there_is(run, tmp_path):
     alarms = shown["Alarms for gradient masking"]
     assert alarms.shape == (4, 3) and set(alarms.tests) == {13}
     assert summary.scrutiny(open_run("demo", TINY_SCRUTINY, tmp_path)) == {}
-    table = claims.claims(run).set_index("the paper says")["seen here"]
-    assert "L-inf: LDAT" in table["the same, AutoAttack and notebook 09 included"]
-    helps = table["the threshold helps (against an attack that knows it)"]
+    table = claims.claims(run).set_index("claim, in our words")["seen here"]
+    assert "L-inf: LDAT" in table["(ours) the best robustness, AutoAttack and notebook 09 included"]
+    helps = table["(ours) the threshold helps (against an attack that knows it)"]
     assert "robust accuracy, of 10 images, L-inf: with rejection" in helps and "L2: with" in helps
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 from torch import Tensor
 
@@ -20,10 +21,10 @@ def check_budgets(eps: object, x: Tensor) -> dict[str, float]:
     if not isinstance(eps, Mapping) or not eps or not set(eps) <= set(NORMS):
         raise UserError(f'eps is a budget by norm, such as {{"linf": 8 / 255}}, not {eps!r}')
     for norm, value in eps.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = isinstance(value, Real) and not isinstance(value, bool)
         if not number or not 0 < value < float("inf"):
             raise UserError(f"the budget of {norm} must be above 0, in pixel units, not {value!r}")
-        if norm == "linf" and value > 1:
+        if norm == "linf" and value >= 1:
             raise UserError(f"an L-inf budget of {value:g} is all of [0,1]; write 8 / 255 for 8")
         if norm == "l2" and value >= math.sqrt(x[0].numel()):
             raise UserError(

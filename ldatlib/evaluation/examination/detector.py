@@ -74,6 +74,7 @@ def detector_of(
     x_val: Tensor | None,
     y_val: Tensor | None,
     norms: Iterable[str],
+    batch_size: int = 128,
     eot: int | None = None,
     seed: int = 0,
 ) -> Detector | None:
@@ -107,7 +108,7 @@ def detector_of(
         assert checked.y is not None  # there are labels
         x_val, y_val, left_out = _others(checked.x, checked.y, x)
         rows = torch.arange(len(x), device=x.device)
-        right = predict(model, x_val) == y_val
+        right = predict(model, x_val, batch_size) == y_val
     else:
         if len(x) < 2:
             raise UserError("a threshold is frozen on half of the images; one image has no half")
@@ -122,7 +123,9 @@ def detector_of(
     steep = True
     if callable(score):
         with torch.no_grad():
-            own_score(model, x_val[:_LOOKED_AT], score)
+            # Of every image, and of one alone: what fails later fails after everything dear.
+            for images in (x_val[:1], *x_val.split(batch_size), *x.split(batch_size)):
+                own_score(model, images, score)
         score, said = _steady(model, x_val, score, eot, seed)
         steep = differentiable(model, x, score)
         for norm in () if steep else norms:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ldatlib.attacks import frozen
-from ldatlib.errors import check_deadline
+from ldatlib.errors import UserError, check_deadline
 from ldatlib.evaluation.autoattack import classes_of
 from ldatlib.evaluation.detection import Score
 from ldatlib.evaluation.examination import parts, verdict
@@ -27,6 +27,7 @@ from ldatlib.evaluation.examination.effort import Planned, effort_of, plan
 from ldatlib.evaluation.examination.progress import Progress, teller
 from ldatlib.evaluation.examination.siblings import Siblings, siblings_of
 from ldatlib.evaluation.gate.entry import gated, said
+from ldatlib.evaluation.gate.outputs import differ
 from ldatlib.evaluation.gate.wrappers import Averaged, draw_from
 from ldatlib.evaluation.partial import Partial, digest_of, identity, weights_of
 from ldatlib.evaluation.robustness import predict, share, to_bits
@@ -37,6 +38,8 @@ from ldatlib.files import as_path, check_writable
 # Raised where the same settings give other numbers, or parts of another shape: what an older
 # version kept is not found.
 NUMERICS = 2
+# Images by whose logits a model is known again, and how far they may differ on another device.
+_LOOKED_AT, _SAME = 32, 1e-3
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def examine(
     """
     tries, budgets = effort_of(effort), check_budgets(eps, x)
     check_processes(processes, x.device)
+    # numpy's numbers are none of JSON's.
+    batch_size, seed, processes = int(batch_size), int(seed), int(processes)
     keep_pages()
     check_deadline(deadline)
     if state is not None:
@@ -134,14 +139,18 @@ def examine(
             "processes": processes,
             "eot": eot,
         }
+        weights = weights_of(model)
         key = _key(model, x, y, settings, detector, others)
         partial = None if state is None else Partial(state, f"examination-{key}", deadline)
+        if state is not None:
+            _check_same(Partial(state, f"examination-{key}"), model, x)
         if on_plan:
             on_plan(said() + doubted, planned)
         bench = parts.Bench(
             *(model, x, y, clean, tries, batch_size, seed, processes, classes, partial),
             siblings=others,
             tell=teller(planned, on_progress),
+            of=identity(model, x, y),
         )
         norms, x_adv, checks = {}, {}, bench.clean_checks()
         for norm, budget in budgets.items():
@@ -153,7 +162,7 @@ def examine(
         "shape": list(x.shape[1:]),
         "num_classes": classes,
         "fingerprint": digest_of(x, y),
-        "weights": weights_of(model),
+        "weights": weights,
         "settings": settings,
         "gate": said() + doubted,
         "clean_accuracy": share(clean),
@@ -205,7 +214,10 @@ def _prepared(
     draw_from(model, 0)
     clean = predict(model, x, batch_size) == y
     detector = detector_of(
-        *(model, x, y, clean, score, accept, x_val, y_val, list(budgets), eot, seed)
+        *(model, x, y, clean, score, accept, x_val, y_val, list(budgets)),
+        batch_size=batch_size,
+        eot=eot,
+        seed=seed,
     )
     classes = classes_of(model, x)
     others, doubted = siblings_of(siblings, model, x, y, classes, eot)
@@ -249,10 +261,28 @@ def _key(
     with torch.no_grad():
         for seen in (model, *others.values()):
             if not seen.state_dict():  # a function that hides its network is known by what it says
-                digest.update(digest_of(seen(x[:32])).encode())
+                digest.update(digest_of(seen(x[:_LOOKED_AT])).encode())
         if detector:
             digest.update(digest_of(*detector.seen(model)).encode())
     return digest.hexdigest()[:10]
+
+
+def _check_same(partial: Partial, model: nn.Module, x: Tensor) -> None:
+    """Raises ``UserError`` where what is kept is of another model with the same weights."""
+    draw_from(model, 0)
+    with torch.no_grad():
+        logits = model(x[:_LOOKED_AT]).cpu()
+    known = partial.find("logits")
+    if known is None:
+        partial.keep("logits", {"logits": logits}, {})
+        return
+    kept = known[0].get("logits")
+    if kept is None or kept.shape != logits.shape or differ(kept, logits, _SAME).any():
+        raise UserError(
+            f"{partial.folder} holds the state of a model with the same weights that gives other "
+            "logits for the same images (has its code changed?); delete it, or choose another "
+            "folder"
+        )
 
 
 def _not_tried(

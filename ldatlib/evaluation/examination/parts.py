@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ldatlib.errors import UserError
 from ldatlib.evaluation import autoattack, rejection, robustness
 from ldatlib.evaluation.examination.detector import Detector
 from ldatlib.evaluation.examination.effort import Effort
@@ -15,7 +16,7 @@ from ldatlib.evaluation.gate.diagnosis import spread_over
 from ldatlib.evaluation.gate.wrappers import draw_from
 from ldatlib.evaluation.masking import examine as masking
 from ldatlib.evaluation.named_attacks import METHODS, Attack, has_room_for_square
-from ldatlib.evaluation.partial import Partial
+from ldatlib.evaluation.partial import Partial, digest_of
 from ldatlib.evaluation.robustness import from_bits, to_bits
 from ldatlib.evaluation.worst_case import worst_case
 
@@ -31,7 +32,8 @@ def _silent(norm: str, part: str, name: str, left: int | None) -> None:
 class Bench:
     """A model, its images, which of them are right without an attack, and how to go about it.
 
-    ``siblings``: networks of the same task, by name.
+    ``siblings``: networks of the same task, by name. ``of``: model and images by their ``identity``
+    before all, as some models change their buffers whenever they are asked.
     """
 
     model: nn.Module
@@ -46,18 +48,27 @@ class Bench:
     partial: Partial | None
     siblings: Mapping[str, nn.Module] = field(default_factory=dict)
     tell: Tell = _silent
+    of: str = ""
 
     def ball(self, norm: str, eps: float) -> "Ball":
         """One norm, in which nothing has been tried yet."""
         return Ball(self, norm, eps, self.clean.clone(), self.x.clone())
 
     def clean_checks(self) -> list[dict]:
-        """Self-checks of the images as they are."""
+        """Self-checks of the images as they are.
+
+        Raises ``UserError`` where some have no finite logits: what falls among them is chance.
+        """
         draw_from(self.model, 0)
-        return [
-            robustness.finite_logits(self.model, self.x, "clean"),
-            robustness.batch_agreement(self.model, self.x, self.y, self.clean, "clean"),
-        ]
+        finite = robustness.finite_logits(self.model, self.x, "clean", self.batch_size)
+        if not finite["passed"]:
+            raise UserError(
+                f"logits of {1 - finite['value']:.1%} of the images are NaN or infinite: no attack "
+                "is defined on them; mend the model (a log of 0? a class masked by -inf?), or "
+                "leave these images out"
+            )
+        agree = robustness.batch_agreement(self.model, self.x, self.y, self.clean, "clean")
+        return [finite, agree]
 
 
 @dataclass
@@ -145,6 +156,7 @@ class Ball:
             state=bench.partial.path(f"{self.norm}-autoattack") if bench.partial else None,
             on_attack=done,
             processes=bench.processes,
+            of=f"{bench.of} {digest_of(rows)[:10]}",
         )
         self.x_adv[rows] = result.x_adv
         for name, why in result.record["skipped"].items():

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldatlib.attacks import frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import check
 from ldatlib.evaluation.partial import weights_of
@@ -44,7 +45,7 @@ def siblings_of(
         if own is not None and weights_of(checked.model) == own:
             # The network behind a defence has its weights, and is the best source there is.
             few = x[:_LOOKED_AT]
-            with torch.no_grad():
+            with torch.no_grad(), frozen(checked.model):
                 same = torch.equal(checked.model(few), model(few))
             if same:
                 raise UserError(

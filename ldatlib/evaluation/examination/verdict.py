@@ -62,7 +62,7 @@ def doubts(record: Mapping[str, Any]) -> list[str]:
 
     ``gate: NAME``, ``NORM: not converged``, ``NORM: masking NAME``, ``NORM: detector without
     gradient`` (Square alone has attacked its score), ``self-check: NAME``. Tests for masking that
-    say no more than that PGD alone is misled are left out.
+    say no more than that PGD, or a search inside the ball, misses something are left out.
     """
     found = [f"gate: {said['name']}" for said in record["gate"] if said["name"] in GATE_DOUBTS]
     for norm, of in record["norms"].items():

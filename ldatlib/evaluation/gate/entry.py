@@ -1,8 +1,8 @@
 """The gate itself: ``check``, and ``gated``, which puts it before an evaluator.
 
-It costs three forward passes and one gradient on at most 32 images from all over the data, half a
-pass more in small batches, one more where the model has to be adapted, and up to seven more on 64
-images where few are right.
+It costs three forward passes and one gradient on at most 32 images from all over the data, one
+image alone, half a pass more in small batches, one more where the model has to be adapted, and up
+to seven more on 64 images where few are right.
 """
 
 import functools
@@ -211,6 +211,7 @@ def check(
         with full_precision(model), outputs.as_deployed(model):
             model, logits = _adapted(model, x[rows], labels, dtype, found)
             randomised = outputs.check_random(model, x[rows], logits, eot, remedy, found)
+            outputs.ask(model, x[rows[:1]].clone())  # whose last batch may be of one
             if not randomised and not isinstance(model, Averaged):
                 outputs.check_batches(model, x[rows], logits, found)
             if labelled and not outputs.check_gradient(model, x[rows], found):
@@ -231,7 +232,8 @@ def _adapted(
     outputs.check_finite(logits)
     if y is not None:
         check_classes(y, logits.shape[1])
-    copies = not torch.equal(seen, x.to(dtype))
+    # Also where it changes nothing on these, as a clamp of images in [0,1].
+    copies = seen._version > 0 or not torch.equal(seen, x.to(dtype))
     if copies:
         found.note("in_place", "the model works on its input in place; it gets a copy")
     if dtype != torch.float32:

@@ -203,6 +203,10 @@ def check_gradient(model: nn.Module, x: Tensor, found: Findings) -> bool:
             margin = best[:, 0] - best[:, 1]
             (gradient,) = torch.autograd.grad(margin.sum(), seen)
     except (RuntimeError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise UserError(
+                f"there is not enough memory for the gradient of {len(x)} images ({_line(error)})"
+            ) from error
         found.warn("gradient", f"the model has no gradient ({_line(error)}): {blind}")
         return False
     size = gradient.flatten(1).abs().amax(1)

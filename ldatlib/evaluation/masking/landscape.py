@@ -158,5 +158,7 @@ def surface_test(bench: Bench) -> tuple[dict, dict]:
 
 
 def _quantiles(heights: Tensor) -> dict[str, float]:
-    low, middle, high = heights.double().quantile(heights.new_tensor(QUANTILES).double()).tolist()
+    # Beside an image a model may have logits that are no numbers.
+    heights = heights.double().nan_to_num()
+    low, middle, high = heights.quantile(heights.new_tensor(QUANTILES)).tolist()
     return {"low": round(low, 5), "median": round(middle, 5), "high": round(high, 5)}

@@ -8,13 +8,18 @@ from ldatlib.evaluation.robustness import share
 
 ABOUT_NONE = 0.01
 # The tests that ask McNemar: together they err on an honest network in at most 5% (Bonferroni).
-# A loss, a start or a step size that does better than PGD speaks against PGD alone; a black box
-# against gradients.
+# A loss or a step size that does better than PGD speaks against PGD alone, a start against searches
+# inside the ball alone; a black box speaks against gradients.
 _WHITE_BOX, _BLACK_BOX = ("dlr", "margin", "larger_balls", "step_size"), ("square", "transfer")
 SIGNIFICANT = 0.05 / len(_WHITE_BOX + _BLACK_BOX)
 # On many images any difference is significant, and networks that mask nothing lose some points to
 # better losses (TRADES: 56.4% by its authors, 53.1% under AutoAttack; Croce and Hein 2020).
 LARGE = 0.05
+# Its rival is the same search from starts in the ball, not PGD: where that is stuck, it is so at a
+# local maximum, and no gradient misleads.
+_STUCK = "larger_balls"
+# What an alarm may tell.
+TELLS = ("misled", "overstated", "stuck")
 
 TITLES = {
     "restarts": "CE, restarts",
@@ -59,8 +64,20 @@ def some(affected: Tensor) -> bool:
 
 
 def of_pgd(test: str, overstated: bool) -> bool:
-    """Whether the alarm of a test says no more than that PGD alone is misled."""
+    """Whether the alarm of a test says no more than that PGD, or a search in the ball, misses."""
     return test in _WHITE_BOX and not overstated
+
+
+def tells(test: str, misled: bool, overstated: bool) -> list[str]:
+    """What a test tells, of ``TELLS``; nothing where it is silent.
+
+    ``misled``: a gradient or a loss misleads, which is masking. ``overstated``: the reported worst
+    case is too high. ``stuck``: a search from starts in the ball stays at local maxima, which is
+    no masking; records have it as ``misled``, of starts from larger balls.
+    """
+    said = {"misled": misled and test != _STUCK, "overstated": overstated}
+    said["stuck"] = misled and test == _STUCK
+    return [kind for kind in TELLS if said[kind]]
 
 
 def percent(right: Tensor) -> str:

@@ -11,6 +11,7 @@ from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report import glossary
 from ldatlib.report.charts.look import Chart, data, defence_colours, drawn_up, finished
 from ldatlib.report.words import NORMS as NORM_TITLES
+from ldatlib.report.words import swept_images
 from ldatlib.study.records import Sweep
 from ldatlib.study.records.attacked import Point
 
@@ -23,9 +24,10 @@ def accuracy_by_eps(records: Mapping[str, Sweep]) -> Chart:
 
     Raises ``UserError`` for no records.
     """
-    panels = {norm: f"PGD, {NORM_TITLES[norm]}" for norm in NORMS}
+    images = swept_images(records.values())
+    panels = {norm: f"PGD, {NORM_TITLES[norm]}, {images}" for norm in NORMS}
     rows = _rows(records, lambda point: point.norm, lambda point: point.eps)
-    shows = "Robust accuracy under PGD against the budget, both norms"
+    shows = f"Robust accuracy under PGD against the budget, both norms, {images}"
     return _chart(rows, panels, "budget (pixel units)", shows, list(records))
 
 
@@ -35,10 +37,12 @@ def accuracy_by_steps(records: Mapping[str, Sweep]) -> Chart:
 
     Raises ``UserError`` for no records.
     """
-    shown = (("pgd", "linf"), ("cw", "l2"))
-    panels = {method: f"{METHODS[method].title}, {NORM_TITLES[norm]}" for method, norm in shown}
+    images, shown = swept_images(records.values()), (("pgd", "linf"), ("cw", "l2"))
+    panels = {
+        method: f"{METHODS[method].title}, {NORM_TITLES[norm]}, {images}" for method, norm in shown
+    }
     rows = _rows(records, lambda point: point.method, lambda point: point.steps)
-    shows = "Robust accuracy against the iterations of PGD (L-inf) and of C&W (L2)"
+    shows = f"Robust accuracy against the iterations of PGD (L-inf) and of C&W (L2), {images}"
     return _chart(rows, panels, "iterations", shows, list(records))
 
 

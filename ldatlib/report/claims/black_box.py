@@ -61,6 +61,10 @@ def defended_surrogate_is_strong(evidence: Evidence) -> Seen:
         texts.append(f"{glossary.defence(defence)} {shares[0]:.0f}% to {shares[1]:.0f}%")
     if not supports:
         return Seen(None, "every network collapsed")
-    told = [f"{t} (p={p:.2g})" for t, p in zip(texts, rules.doubts(supports), strict=True)]
-    text = f"PGD, undefended to defended surrogate: {', '.join(told)}; far: by more than "
-    return Seen(rules.verdict(supports), f"{text}{100 * MARGIN:g} points")
+    doubts = rules.doubts(supports)
+    told = [f"{t} (p={p:.2g})" for t, p in zip(texts, doubts, strict=True)]
+    text = (
+        f"PGD, undefended to defended surrogate, with the {rules.margin_p()}: {', '.join(told)}; "
+        f"far: by more than {100 * MARGIN:g} points"
+    )
+    return Seen(rules.verdict(supports), text)

@@ -70,7 +70,8 @@ def settle(
 ) -> Seen:
     """Is LDAT ahead of the paper's rivals, of every one in every contest?
 
-    ``everybody``: of L2-AT, too; otherwise a verdict that L2-AT would change says so in its scope.
+    ``everybody``: of L2-AT, too, and where that alone decides the text says so; otherwise a verdict
+    that L2-AT would change says so in its scope.
     ``shown``: the contests (by ``what``) that the text describes, all unless said.
     """
     both = [[s for name, s in c.supports.items() if name != BESIDE] for c in contests]
@@ -83,6 +84,13 @@ def settle(
         if chosen is None or contest.what in chosen
     )
     if everybody:
-        return Seen(every, text, scope, of)
+        decided = f"{_beside_decides(every)}; " if among and not every else ""
+        return Seen(every, f"{decided}{text}", scope, of)
     narrowed = AMONG_ITS_OWN if among and not every else ""
     return Seen(among, text, ", ".join(filter(None, (scope, narrowed))), of)
+
+
+def _beside_decides(every: bool | None) -> str:
+    """Ahead of the paper's rivals, and not of everybody: because of whom."""
+    side = "behind" if every is False else "not told apart from"
+    return f"ahead of the paper's rivals, {side} {glossary.defence(BESIDE)}, which decides"

@@ -93,9 +93,14 @@ def helps_against_the_near(evidence: Evidence) -> Seen:
         near = key in STOP_AT_THE_BOUNDARY
         supports.append(rules.ahead(found) if near else rules.at_most(found))
         texts.append(f"{column_title(key)} {100 * found.difference:+.1f}")
-    told = [f"{t} (p={p:.2g})" for t, p in zip(texts, rules.doubts(supports), strict=True)]
+    doubts = rules.doubts(supports)
+    said = [
+        f"{rules.margin_p() if key in WALK_ON else 'p'}={p:.2g}"
+        for key, p in zip((*STOP_AT_THE_BOUNDARY, *WALK_ON), doubts, strict=True)
+    ]
+    told = [f"{text} ({doubt})" for text, doubt in zip(texts, said, strict=True)]
     text = (
-        f"{_price(evidence)}; robust accuracy with rejection less that without, in points: "
+        f"{_price(evidence)}; gain in robust accuracy by rejecting, in points: "
         f"{', '.join(told)}; not against PGD: at most {100 * MARGIN:g} points"
     )
     return Seen(rules.verdict(supports), text)

@@ -1,13 +1,22 @@
 """Section 4.5 and the claims about distributions: where the features lie."""
 
+import numpy as np
+
 from ldatlib.report import glossary
 from ldatlib.report.claims import rules
 from ldatlib.report.claims.evidence import Evidence
 from ldatlib.report.claims.rules import Seen
 from ldatlib.report.tables import why_undefined
+from ldatlib.report.words import attacked_by
+from ldatlib.study.records import Features
 
 # Records of before the numbers of every image were kept have means alone.
 _MEANS = "of which this run keeps means alone, no numbers of every image"
+
+
+def _attack(record: Features) -> str:
+    """How far what is said of adversarial features reaches: one attack, in one norm."""
+    return f"adversarial: {attacked_by(record.settings['attack'])} alone"
 
 
 def better_clustered(evidence: Evidence) -> Seen:
@@ -35,7 +44,10 @@ def better_clustered(evidence: Evidence) -> Seen:
         rules.larger(ours.silhouette_adversarial, theirs.silhouette_adversarial),
     ]
     natural, adversarial = rules.doubts(supports)
-    text = f"{'; '.join(texts)} (natural p={natural:.2g}, adversarial p={adversarial:.2g})"
+    text = (
+        f"{'; '.join(texts)} (natural p={natural:.2g}, adversarial p={adversarial:.2g}); "
+        f"{_attack(evidence.features[evidence.ldat])}"
+    )
     return Seen(rules.verdict(supports), text)
 
 
@@ -64,19 +76,42 @@ def same_distribution(evidence: Evidence) -> Seen:
     if ours is None or theirs is None:
         return Seen(None, f"{text}; {_MEANS}")
     support = rules.larger(theirs, ours)
-    return Seen(rules.verdict([support]), f"{text} (p={rules.doubts([support])[0]:.2g})")
+    text += f" (p={rules.doubts([support])[0]:.2g}); {_attack(evidence.features[evidence.ldat])}"
+    return Seen(rules.verdict([support]), text)
 
 
 def natural_features_are_closer(evidence: Evidence) -> Seen:
-    """Distances of natural and of adversarial features of the same images."""
+    """Distances of natural and of adversarial features of the same images.
+
+    A natural feature's is to the mean of the other images of its class: that mean is one of natural
+    features, and would be drawn to it otherwise.
+    """
     numbers = evidence.features[evidence.ldat].numbers
     near, far = numbers.own_centroid_natural, numbers.own_centroid_adversarial
     if near is None or far is None:
         why = why_undefined(evidence.features[evidence.ldat], "to own centroid, natural")
         return Seen(None, why)
     samples = evidence.features[evidence.ldat].samples
-    text = f"mean distance to the own class's mean: natural {near:.2f}, adversarial {far:.2f}"
+    what = "mean distance to the mean natural feature of the own class"
     if samples is None:
-        return Seen(None, f"{text}; {_MEANS}")
-    support = rules.larger(samples.own_centroid_adversarial, samples.own_centroid_natural)
-    return Seen(rules.verdict([support]), f"{text} (p={rules.doubts([support])[0]:.2g})")
+        return Seen(None, f"{what}: natural {near:.2f}, adversarial {far:.2f}; {_MEANS}")
+    others = _others(evidence.features[evidence.ldat].embedding.y)
+    told = others > 0
+    natural = np.array(samples.own_centroid_natural)[told] * (1 + 1 / others[told])
+    adversarial = np.array(samples.own_centroid_adversarial)[told]
+    support = rules.larger(adversarial, natural)
+    text = (
+        f"{what}: natural {natural.mean():.2f} (to that of the class's other images), adversarial "
+        f"{adversarial.mean():.2f} (p={rules.doubts([support])[0]:.2g}); "
+        f"{_attack(evidence.features[evidence.ldat])}"
+    )
+    return Seen(rules.verdict([support]), text)
+
+
+def _others(labels: list[int]) -> np.ndarray:
+    """How many other images of its class each image has, [N].
+
+    To the mean of these k others a feature is (k + 1) / k times as far as to that of all k + 1.
+    """
+    _, own, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.asarray(counts[own] - 1)

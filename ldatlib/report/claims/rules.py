@@ -82,6 +82,11 @@ def at_most(found: Pair, margin: float = MARGIN) -> Support:
     return Support(paired.below_margin_p(found, margin), paired.above_margin_p(found, margin))
 
 
+def margin_p(margin: float = MARGIN) -> str:
+    """What the p-value of the two rules about a margin is of: another question than "no less"."""
+    return f"p of a difference of {100 * margin:g} points"
+
+
 def far_ahead(found: Pair, margin: float = MARGIN) -> Support:
     """ "The first has more than ``margin`` more right"."""
     favour, against = at_most(found, margin)

@@ -1,4 +1,4 @@
-"""The paper's claims as rows: what each says, what this run saw of it, and a verdict."""
+"""The paper's claims, and ours beside them: what each says, what this run saw, and a verdict."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ COLLAPSED = "cannot tell: collapsed"
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper, how a run's records are asked about it, the notebook that does.
+    """What the paper says in our words, how records are asked about it, the notebook that does.
 
     Of a network that guesses nothing can be said, but that it guesses: ``of_collapse`` marks the
-    claim that is about it.
+    claim that is about it. ``extension``: the paper does not say it; we ask it beside its claims.
     """
 
     section: str
@@ -27,6 +27,12 @@ class Claim:
     observe: Callable[[Evidence], Seen]
     notebook: str
     of_collapse: bool = False
+    extension: bool = False
+
+    @property
+    def shown(self) -> str:
+        """Its text, marked where it is not the paper's."""
+        return f"(ours) {self.text}" if self.extension else self.text
 
 
 CLAIMS = (
@@ -38,9 +44,10 @@ CLAIMS = (
     ),
     Claim(
         "4.2.2",
-        "the same, AutoAttack and notebook 09 included",
+        "the best robustness, AutoAttack and notebook 09 included",
         white_box.best_under_everything,
         "09",
+        extension=True,
     ),
     Claim(
         "4.2.2", "LDAT has the highest natural accuracy", white_box.highest_natural_accuracy, "03"
@@ -156,12 +163,14 @@ CLAIMS = (
         "the threshold helps (against an attack that knows it)",
         detector.helps_against_the_adaptive,
         "09",
+        extension=True,
     ),
     Claim(
         "Table 1",
-        "(oddity) accuracy under APGD is above that under PGD",
+        "an oddity: accuracy under APGD is above that under PGD",
         white_box.apgd_above_pgd,
         "03",
+        extension=True,
     ),
 )
 
@@ -211,7 +220,7 @@ def claims(run: Run, ldat: str = "ldat") -> pd.DataFrame:
     return pd.DataFrame(
         {
             "section": found.claim.section,
-            "the paper says": found.claim.text,
+            "claim, in our words": found.claim.shown,
             "seen here": found.seen.text,
             "same here?": COLLAPSED if found.verdict == COLLAPSED else same_here(found.seen),
             "verdict": found.verdict,
@@ -228,9 +237,14 @@ def sentences(run: Run, notebook: str, ldat: str | None = None) -> list[str]:
     scale = _scale(run) if paper.is_papers_data(run.dataset) else f" on {run.dataset.title}"
     asked = [claim for claim in CLAIMS if claim.notebook == notebook]
     return [
-        f'"{found.claim.text}" ({found.claim.section}): {found.verdict}. {found.seen.text}'
+        f"{_whose(found.claim)}: {found.claim.text}. Verdict: {found.verdict}. {found.seen.text}"
         for found in _judged(run, ldat or run.profile.base, scale, asked)
     ]
+
+
+def _whose(claim: Claim) -> str:
+    whose = "Ours, beside the paper" if claim.extension else "The paper in our words"
+    return f"{whose} ({claim.section})"
 
 
 def _scale(run: Run) -> str:

@@ -93,7 +93,8 @@ def slower_decrease_over_budgets(evidence: Evidence) -> Seen:
         for name in evidence.others:
             both = clean[evidence.ldat] & clean[name]
             pairs[name] = paired.pair(left[evidence.ldat][both], left[name][both])
-        what = f"of its right images kept at {GROWN:g} budgets of {NORMS[norm]} PGD"
+        of = f"of its right ones of {len(left[evidence.ldat])} images"
+        what = f"{of} kept at {GROWN:g} budgets of {NORMS[norm]} PGD"
         contests.append(evidence.contest_of_pairs(kept, pairs, what))
     return settle(evidence.title, contests)
 
@@ -113,7 +114,8 @@ def advantage_over_iterations(evidence: Evidence) -> Seen:
         last = {name: _at_most_steps(evidence, name, method) for name in evidence.compared}
         steps = last[evidence.ldat].steps
         right = {name: from_bits(point.right) for name, point in last.items()}
-        contests.append(evidence.contest_of(right, f"{METHODS[method].title}, {steps} iterations"))
+        what = f"{METHODS[method].title}, {steps} iterations, {len(right[evidence.ldat])} images"
+        contests.append(evidence.contest_of(right, what))
     return settle(evidence.title, contests)
 
 
@@ -130,4 +132,5 @@ def apgd_above_pgd(evidence: Evidence) -> Seen:
     auto = evidence.autoattack.get(evidence.ldat)
     found = oddity.measured(evidence.whitebox[evidence.ldat], auto)
     holds = rules.verdict([rules.ahead(one.pair) for one in found.values()])
-    return Seen(holds, oddity.sentences(evidence.title, found))
+    (said,) = oddity.sentences([(evidence.title, found)])
+    return Seen(holds, said)

@@ -1,13 +1,27 @@
-"""Notebook 06: can natural and adversarial features be told apart?"""
+"""Notebooks 06 and 01: are natural and adversarial features told apart, and under which attack?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ldatlib.report import paired
 from ldatlib.report.claims import rules
 from ldatlib.report.tables import why_undefined
+from ldatlib.report.words import budget, trained_against
 from ldatlib.study.records import Features
+from ldatlib.study.trainings import Training
 
 RIVAL = "trades"
+
+
+def one_attack(trainings: Sequence[Training], norm: str, eps: float) -> str:
+    """How far it reaches that features are attacked by PGD in one ball alone."""
+    against = ", ".join(
+        f"{training.title} {trained_against(training.config.defence.adversary.as_dict())}"
+        for training in trainings
+    )
+    return (
+        f"All of this is under PGD within {budget(norm, eps)} alone. Trained against: {against}. "
+        "Who trained in another norm may fare otherwise under an attack in that one."
+    )
 
 
 def probes(records: Mapping[str, Features]) -> list[str]:

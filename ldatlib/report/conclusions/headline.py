@@ -13,6 +13,7 @@ from ldatlib.report import glossary, words
 from ldatlib.report.claims.evidence import Evidence
 from ldatlib.report.comparisons import leaders_of, mcnemar_of, right_images, share, survivors
 from ldatlib.report.conclusions.saying import listed
+from ldatlib.report.conclusions.scrutiny import unrefused
 from ldatlib.report.words import NORMS
 from ldatlib.study.records import Share
 
@@ -108,10 +109,11 @@ def standing(contest: Contest, own: str) -> str:
     return f"{begun}, {most}; {glossary.defence(own)} {mine}, {told}."
 
 
-def rejecting(rows: pd.DataFrame, own: str, helps: bool | None) -> str | None:
+def rejecting(rows: pd.DataFrame, own: str, helps: bool | None, curves: pd.DataFrame) -> str | None:
     """What its detector is worth against an attack that knows it; ``rows``: ``adaptive_at_frozen``.
 
-    ``helps``: whether more is right so than without, as the claim about it was judged.
+    ``helps``: whether more is right so than without, as the claim about it was judged. ``curves``:
+    ``rejection_rows``, for what is left of it where no image of the ball may be refused.
     """
     mine = rows[(rows.defence == own) & (rows.score == "posterior")]
     if not len(mine):
@@ -130,8 +132,18 @@ def rejecting(rows: pd.DataFrame, own: str, helps: bool | None) -> str | None:
     return (
         f"Rejecting {first.clean_rejection:.1f}% of the clean images (threshold {first.cut:.2f}), "
         f"against an attack that knows it: {glossary.defence(own)} keeps {listed(said)} robust of "
-        f"{first.images} images, {told[helps]}."
+        f"{first.images} images, {told[helps]}{_unrefused(curves, own)}."
     )
+
+
+def _unrefused(curves: pd.DataFrame, own: str) -> str:
+    """The end of a sentence; nothing where the records do not tell."""
+    found = unrefused(curves, own)
+    said = [
+        f"{NORMS[row.norm]} {row.robust_1:.1f}% [{row.robust_1_low:.1f}, {row.robust_1_high:.1f}]"
+        for _, row in found[found.score == "posterior"].iterrows()
+    ]
+    return f"; {listed(said)} if it may refuse no image of the ball" if said else ""
 
 
 def advice(found: Sequence[Contest], own: str, scrutiny: pd.DataFrame | None) -> Advice:

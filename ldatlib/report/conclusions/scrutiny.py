@@ -1,16 +1,26 @@
 """Notebook 09: worst cases, alarms for masking, and the attack that knows the threshold.
 
-Of the frames of ``report.tables``: ``scrutiny``, ``masking_rows`` and ``adaptive_rows``.
+Of the frames of ``report.tables``: ``scrutiny``, ``masking_rows``, ``adaptive_rows`` and
+``rejection_rows``.
 """
 
 from collections.abc import Sequence
 
 import pandas as pd
 
+from ldatlib.evaluation.masking.verdicts import TELLS, TITLES, tells
 from ldatlib.report import glossary
 from ldatlib.report.conclusions.saying import listed
 from ldatlib.report.words import NORMS, THRESHOLDS
 from ldatlib.study.records import Search
+
+# What an alarm tells of a network in a norm; after it stand the tests that say so.
+_ALARMS = {
+    "misled": "MASKING, a gradient or a loss misleads",
+    "overstated": "Table 1's number is too high",
+    "stuck": "searches from starts in the ball are stuck at local maxima, which is no masking",
+}
+_ACCEPTANCE = 0.95
 
 
 def worst_cases(table: pd.DataFrame) -> list[str]:
@@ -36,27 +46,33 @@ def worst_cases(table: pd.DataFrame) -> list[str]:
 
 
 def masks(rows: pd.DataFrame) -> list[str]:
-    """Which tests for gradient masking sound, network by network."""
-    loud = rows[rows.verdict == "alarm"].groupby(["defence", "norm"], sort=False).test
-    found = [
-        f"Masking, {glossary.defence(defence)}, {NORMS[norm]}: "
-        f"{listed([test.replace('_', ' ') for test in tests])}."
-        for (defence, norm), tests in loud
-    ]
-    misled = rows[rows.misled].defence.unique()
-    if len(misled):
-        names = listed([glossary.defence(name) for name in misled])
-        found.append(f"PGD alone is misled on {names}: never use its column there.")
-    return found or ["No test for gradient masking sounds."]
+    """What the tests for gradient masking tell, network by network, in each norm they ran in."""
+    where = listed([NORMS[norm] for norm in rows.norm.unique()])
+    loud = rows[rows.verdict == "alarm"].groupby(["defence", "norm"], sort=False)
+    found: list[str] = []
+    misled: list[str] = []
+    for (defence, norm), own in loud:
+        told: dict[str, list[str]] = {kind: [] for kind in TELLS}
+        for row in own.itertuples():
+            for kind in tells(row.test, row.misled, row.overstated):
+                told[kind].append(TITLES[row.test])
+        title = f"{glossary.defence(defence)}, {NORMS[norm]}"
+        found += [f"{title}: {_ALARMS[k]} ({'; '.join(t)})." for k, t in told.items() if t]
+        misled += [f"{glossary.defence(defence)} ({NORMS[norm]})"] if told["misled"] else []
+    if not found:
+        return [f"No test for gradient masking sounds under {where}."]
+    if not misled:
+        return [*found, f"No gradient or loss misleads under {where}: no test says masking."]
+    return [*found, f"PGD alone is misled on {listed(misled)}: never use its column there."]
 
 
 def detectors(found: pd.DataFrame, defence: str) -> list[str]:
     """What the detector of one network misses, by the strongest ordinary attack and by all."""
     own = found[(found.defence == defence) & (found.threshold != THRESHOLDS["accept_99"])]
     said = [
-        f"{glossary.defence(defence)}'s detector, {NORMS[row.norm]}, {row.score}, "
-        f"{row.threshold}: missed {row.ordinary:.0f}% by the strongest ordinary attack, "
-        f"{row.union:.0f}% by the adaptive one."
+        f"{glossary.defence(defence)}'s detector, {NORMS[row.norm]}, "
+        f"{glossary.title(row.score)}, {row.threshold}: missed {row.ordinary:.0f}% by the "
+        f"strongest ordinary attack, {row.union:.0f}% by the adaptive one."
         for _, row in own.iterrows()
     ]
     strange = int((~found.consistent).sum())
@@ -67,6 +83,26 @@ def detectors(found: pd.DataFrame, defence: str) -> list[str]:
         else f"None of {len(found)} detectors is above the best network at half the budget."
     )
     return said
+
+
+def unrefused(curves: pd.DataFrame, defence: str) -> pd.DataFrame:
+    """Rows of one network where 95% are accepted, that tell what is left if nothing is refused.
+
+    ``robust_1`` there: robust with rejection, and no image of the ball refused or wrong. Empty
+    where the records do not have it.
+    """
+    own = curves[(curves.defence == defence) & (curves.acceptance == _ACCEPTANCE)]
+    return own.dropna(subset=["robust_1"]) if "robust_1" in own else own.iloc[:0]
+
+
+def refusals(curves: pd.DataFrame, defence: str) -> list[str]:
+    """What one network's detector keeps, and what of it if it may refuse no image of the ball."""
+    return [
+        f"{glossary.defence(row.defence)}'s detector, {NORMS[row.norm]}, "
+        f"{glossary.title(row.score)}, 95% accepted: robust with rejection {row.robust_0:.0f}%; "
+        f"{row.robust_1:.0f}% if no image of the ball may be refused."
+        for _, row in unrefused(curves, defence).iterrows()
+    ]
 
 
 def searches(records: Sequence[Search]) -> list[str]:

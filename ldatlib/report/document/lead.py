@@ -28,7 +28,9 @@ def lead(run: Run, judged: Sequence[Judged]) -> Markup:
         _trust(run),
         components.findings(findings(run, evidence, scrutiny)),
         _advice(run, evidence, scrutiny),
-        components.counts({o: n for o in claims.OUTCOMES if (n := _count(judged, o))}),
+        components.counts(
+            {o: n for o in claims.OUTCOMES if (n := _count(judged, o))}, _asked(judged)
+        ),
         pictures(run, "fig4"),
     )
 
@@ -93,7 +95,8 @@ def findings(run: Run, evidence: Evidence, scrutiny: Scrutiny) -> list[Finding]:
     if adaptive:
         rows = tables.adaptive_at_frozen(adaptive, ordinary)
         (asked,) = [c for c in claims.CLAIMS if c.observe is helps_against_the_adaptive]
-        text = conclusions.rejecting(rows, own, observe(asked, evidence).holds)
+        curves = tables.rejection_rows(adaptive, ordinary)
+        text = conclusions.rejecting(rows, own, observe(asked, evidence).holds, curves)
         said += [Finding(text, "detector")] if text else []
     return said
 
@@ -105,6 +108,11 @@ def _advice(run: Run, evidence: Evidence, scrutiny: Scrutiny) -> Markup | None:
         return None
     found = conclusions.advice(contests, own, scrutiny.worst_cases())
     return components.advice(glossary.defence(own), found.good, found.bad)
+
+
+def _asked(judged: Sequence[Judged]) -> str:
+    ours = sum(one.claim.extension for one in judged)
+    return f"The paper's {len(judged) - ours} claims and {ours} extensions of ours"
 
 
 def _count(judged: Sequence[Judged], outcome: str) -> int:

@@ -138,8 +138,9 @@ def _masking(found: Scrutiny) -> list[Markup]:
                 parts.append(components.lines([silent]))
         else:
             caption = (
-                f"Tests for gradient masking, {title}. Misled: PGD alone is; overstated: the "
-                "reported worst case is too high."
+                f"Tests for gradient masking, {title}. Misled: a gradient or a loss misleads, "
+                "which is masking; stuck: a search from starts in the ball is, at local maxima, "
+                "which is none; overstated: the reported worst case is too high."
             )
             own = rows[rows.norm == norm]
             made = of_frame(shown.fillna(""), f"masking-{norm}", caption, numbers=own)
@@ -150,7 +151,7 @@ def _masking(found: Scrutiny) -> list[Markup]:
     made = of_frame(
         tables.alarms(records),
         "alarms",
-        "Alarms for gradient masking, and why they sound.",
+        "Tests for gradient masking that sound, what they tell, and why.",
         records=lambda key: [titles[key[0]].path],
         links=("tests",),
     )

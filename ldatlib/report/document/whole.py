@@ -21,6 +21,7 @@ from ldatlib.study.run import Run
 _RULES = (
     "Networks are compared on the same images (McNemar's exact test), methods over three trainings "
     "of each or more (Welch's test); every p is corrected for the comparisons of its claim (Holm). "
+    "Claims stand in our words; (ours) marks those that are not the paper's. "
     "A claim holds where all of them speak for it at 5%, and does not where one speaks against it. "
     '"Hardly", "approaches", "almost no" mean at most 5 points. A verdict speaks of this network, '
     "unless it says more."
@@ -67,7 +68,8 @@ def _claims(run: Run, judged: list[claims.Judged]) -> Section:
             ),
             components.claims(claims.judged(run, run.profile.base), "claims-base"),
         ]
-    title = f"What the paper claims: {len(judged)} verdicts"
+    ours = sum(one.claim.extension for one in judged)
+    title = f"What the paper claims: {len(judged) - ours} verdicts, and {ours} on claims of ours"
     return Section("claims", title, "10", components.joined(*parts))
 
 

@@ -74,7 +74,8 @@ def gallery(record: Examination, x: Tensor, y: Tensor, x_adv: dict[str, Tensor])
 
     ``x`` and ``x_adv`` [N, C, H, W], ``y`` [N].
     """
-    names = record.class_names or list(map(str, range(record.num_classes)))
+    # An archive may name fewer classes than the model tells apart.
+    names = [*record.class_names, *map(str, range(len(record.class_names), record.num_classes))]
     labels, norms = class_labels(names), list(record.norms)
     figure = Figure(figsize=(1.1 * _SHOWN, 3.6 * len(norms)), layout="constrained")
     axes = figure.subplots(3 * len(norms), _SHOWN, squeeze=False)

@@ -2,11 +2,12 @@
 
 from ldatlib.evaluation.autoattack import TITLES as ENSEMBLE
 from ldatlib.evaluation.masking.verdicts import TITLES as TESTS
-from ldatlib.evaluation.masking.verdicts import of_pgd
+from ldatlib.evaluation.masking.verdicts import of_pgd, tells
 from ldatlib.evaluation.named_attacks import METHODS
 from ldatlib.report.words import budget
 from ldatlib.study.records.common import Share
 from ldatlib.study.records.examination import Examination, ExaminedDetector, ExaminedNorm
+from ldatlib.study.records.scrutiny import MaskingTest
 
 # What to try where a number must not be believed, by the gate's finding or the test's name.
 _TRY = {
@@ -72,11 +73,15 @@ def masking(norm: ExaminedNorm) -> str:
     if not norm.tests:
         return "not tested (no image is right)"
     tests = [test for test in norm.masking.tests if test.verdict == "alarm"]
-    sound = ", ".join(
-        f"{test.title} (of PGD alone)" if of_pgd(test.test, test.overstated) else test.title
-        for test in tests
-    )
-    return sound or f"none of {norm.tests}"
+    return ", ".join(map(_sounding, tests)) or f"none of {norm.tests}"
+
+
+def _sounding(test: MaskingTest) -> str:
+    """Its title, and whom alone it speaks of."""
+    if not of_pgd(test.test, test.overstated):
+        return test.title
+    stuck = "stuck" in tells(test.test, test.misled, test.overstated)
+    return f"{test.title} (of {'searches inside the ball' if stuck else 'PGD'} alone)"
 
 
 def converged(norm: ExaminedNorm) -> str:

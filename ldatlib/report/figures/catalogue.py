@@ -39,14 +39,15 @@ FIGURES = {
     ),
     "fig4": Described(
         "Figure 4: accuracy under PGD against the budget",
-        "Numbers are those at the budget of Table 1 (dashed). With a budget large enough every "
-        "curve has to reach 0: one that stays above says that the attack fails.",
+        "Numbers are those at the budget of Table 1 (dashed), of as many images as the title says. "
+        "With a budget large enough every curve has to reach 0: one that stays above says that the "
+        "attack fails.",
         "Robust accuracy over the budget, on a logarithmic axis, a line a defence, a panel a norm.",
     ),
     "fig5": Described(
         "Figure 5: accuracy against iterations",
-        "Flat at the right end: the attack has converged. Still falling: its column of Table 1 is "
-        "too high.",
+        "Of as many images as the title says. Flat at the right end: the attack has converged. "
+        "Still falling: its column of Table 1 is too high.",
         "Robust accuracy over the iterations of PGD and of C&W, a line a defence.",
     ),
     "fig6": Described(
@@ -138,7 +139,9 @@ FIGURES = {
     ),
     "likelihood_model": Described(
         "The small model against the trainings",
-        "Left, on the line: as expected. Right, in the grey region: the model expects collapse.",
+        "Left: distance to the own centroid as the model expects it of separation and weight; on "
+        "the line: as expected. Right: the lower a training, the less its classes are separated; "
+        "in the grey region the model expects collapse.",
         "Distance to the own centroid, expected and measured; separation over the weight of the "
         "term.",
     ),

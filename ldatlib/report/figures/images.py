@@ -7,6 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Annotation
 from torch import Tensor
 
 from ldatlib.evaluation.robustness import from_bits
@@ -97,18 +98,7 @@ def gallery(
     show(axes[0][0], first.x)
     axes[0][0].set_title(f"the image:\n{names[first.label]}", fontsize=8, pad=3)
     for number, cell in enumerate(rows[0][1]):
-        name = axes[0][1 + 2 * number].annotate(
-            named(cell.defence),
-            (1.05, 1),
-            xytext=(0, 26),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            # A wider name would shrink the images.
-            fontsize=8.5,
-            color=colour(cell.defence),
-        )
-        name.set_in_layout(False)
+        _heading(figure, axes[0][1 + 2 * number], cell.defence)
     for row, (title, cells) in zip(axes, rows, strict=True):
         largest = max(float((c.x_adv - c.x).mean(0).abs().max()) for c in cells)
         factor = magnify or 1 / max(largest, 1e-12)
@@ -141,6 +131,25 @@ def gallery(
     return finished(figure, shows, class_names)
 
 
+def _heading(figure: Figure, axis: Axes, defence: str) -> None:
+    """The name of a defence above its two columns, the first of which is ``axis``.
+
+    A part of the figure: in an axis a wide name would shrink the images, and what is left out of
+    the layout is left out of the tight box, too, to which a notebook cuts its pictures.
+    """
+    heading = Annotation(
+        named(defence),
+        (1.05, 1),
+        xytext=(0, 26),
+        xycoords=axis.transAxes,
+        textcoords="offset points",
+        ha="center",
+        fontsize=8.5,
+        color=colour(defence),
+    )
+    figure.add_artist(heading)
+
+
 def _change(axis: Axes, delta: Tensor) -> None:
     """A perturbation [C, H, W], already magnified, from blue (darker) over white to red."""
     mean = delta.detach().cpu().mean(0).numpy()
@@ -154,9 +163,10 @@ def _change(axis: Axes, delta: Tensor) -> None:
 
 def show(axis: Axes, image: Tensor) -> None:
     """An image [C, H, W] in [0,1], without an axis; what is outside is cut."""
-    pixels = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-    cmap = "gray" if pixels.shape[2] == 1 else None
-    axis.imshow(pixels.squeeze(), cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
+    pixels = image.detach().cpu().clamp(0, 1)
+    # Other numbers of channels have no colours: their mean is shown.
+    seen = pixels.permute(1, 2, 0) if len(pixels) == 3 else pixels.mean(0)
+    axis.imshow(seen.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)

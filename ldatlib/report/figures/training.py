@@ -112,6 +112,6 @@ def _limits(axis: Axes, limits: Mapping[str, float]) -> list[tuple[float, str, s
         shade = colour(defences[0]) if len(defences) == 1 else "0.4"
         axis.axhline(limit, color=shade, lw=1, ls=":")
         what = "radius" if defences[0].startswith("ldat") else "budget"
-        of = named(defences[0]) if len(defences) == 1 else f"of {len(defences)}"
+        of = named(defences[0]) if len(defences) == 1 else f"of {len(defences)} defences:"
         said.append((limit, f"{what} {of} {limit:.2f}", shade))
     return said

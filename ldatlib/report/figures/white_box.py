@@ -20,7 +20,7 @@ from ldatlib.report.figures.look import (
     say,
     whiskers,
 )
-from ldatlib.report.words import NORMS, NORMS_IN_FIGURES
+from ldatlib.report.words import NORMS, NORMS_IN_FIGURES, swept_images
 from ldatlib.study.records import Masking, Share, Sweep
 
 _YLABEL = "robust accuracy (%)"
@@ -61,7 +61,7 @@ def accuracy_by_eps(
     every image.
     """
     figure, axes = panels(1, 2, 11, 4.2, sharey=True)
-    at_budget = []
+    images, at_budget = swept_images(records.values()), []
     for axis, norm in zip(axes[0], NORMS, strict=True):
         lines: list[_Line] = []
         for defence, record in records.items():
@@ -78,7 +78,7 @@ def accuracy_by_eps(
             xs, shares = [line.xs[k] for k in kept], [line.shares[k] for k in kept]
             _Line(line.defence, xs, shares, dashed=True).draw(axis)
         _over_budgets(axis, lines, budget, norm)
-        axis.set_title(f"PGD, {NORMS_IN_FIGURES[norm]}")
+        axis.set_title(f"PGD, {NORMS_IN_FIGURES[norm]}, {images}")
         if budget is not None and lines:
             values = [
                 f"{glossary.defence(line.defence)} {line.shares[line.at(budget)].value:.0%}"
@@ -87,7 +87,7 @@ def accuracy_by_eps(
             at_budget.append(f"{NORMS[norm]} {budget:g}: {', '.join(values)}.")
     axes[0][0].set_ylabel(_YLABEL)
     names = ", ".join(map(glossary.defence, records))
-    shows = f"Robust accuracy under PGD against the budget, both norms: {names}."
+    shows = f"Robust accuracy under PGD against the budget, both norms, {images}: {names}."
     return finished(figure, " ".join([shows, *at_budget]))
 
 
@@ -112,7 +112,7 @@ def accuracy_by_steps(records: Mapping[str, Sweep], steps: int | None = None) ->
     converged: what the most iterations still take.
     """
     figure, axes = panels(1, 2, 11, 4.2, sharey=True)
-    said: list[str] = []
+    images, said = swept_images(records.values()), []
     for axis, (method, norm) in zip(axes[0], (("pgd", "linf"), ("cw", "l2")), strict=True):
         lines, still = [], {}
         for defence, record in records.items():
@@ -124,22 +124,22 @@ def accuracy_by_steps(records: Mapping[str, Sweep], steps: int | None = None) ->
                 before, after = (from_bits(point.right) for point in points[-2:])
                 still[defence] = int((before & ~after).sum()), points[-2].steps, points[-1].steps
         axis.set_xlabel("iterations")
-        _draw(axis, lines, float(steps) if steps else None, "Table 1", at_end=True)
+        _draw(axis, lines, float(steps) if steps else None, "Table 1's iterations", at_end=True)
         if still:
             most, first, last = max(still.values())
-            images = f"{most} image{'s' if most > 1 else ''}"
+            taken = f"{most} image{'s' if most > 1 else ''}"
             text = (
-                f"not converged: {first} to {last} iterations still take up to {images}"
+                f"not converged: {first} to {last} iterations still take up to {taken}"
                 if most
                 else f"converged: {first} to {last} iterations take no image more"
             )
-            title = f"{METHODS[method].title}, {NORMS_IN_FIGURES[norm]}"
+            title = f"{METHODS[method].title}, {NORMS_IN_FIGURES[norm]}, {images}"
             axis.set_title(f"{title}\n{text}", fontsize=9)
             said.append(f"{METHODS[method].title} {text}")
     axes[0][0].set_ylabel(_YLABEL)
     names = ", ".join(map(glossary.defence, records))
-    shows = "Robust accuracy against the iterations of PGD (L-inf) and of C&W (L2): "
-    return finished(figure, f"{shows}{names}. {'; '.join(said)}.")
+    shows = "Robust accuracy against the iterations of PGD (L-inf) and of C&W (L2)"
+    return finished(figure, f"{shows}, {images}: {names}. {'; '.join(said)}.")
 
 
 def _grown(records: Sequence[Masking], norm: str) -> list[_Line]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import msgspec
 import pandas as pd
 
+from ldatlib.evaluation.masking.verdicts import tells
 from ldatlib.report import words
 from ldatlib.report.words import NORMS
 from ldatlib.study.records import Masking, Share
+from ldatlib.study.records.scrutiny import MaskingTest
 
 # The verdict of a test that finds nothing, for reading.
 SILENT = "-"
@@ -36,7 +38,7 @@ def masking_verdicts(records: Sequence[Masking], norm: str) -> pd.DataFrame:
         if norm in record.norms:
             said = {}
             for test in record.norms[norm].tests:
-                kinds = [kind for kind in ("misled", "overstated") if getattr(test, kind)]
+                kinds = tells(test.test, test.misled, test.overstated)
                 verdict = test.verdict.replace("no alarm", SILENT).upper()
                 said[test.title] = verdict + (f" ({', '.join(kinds)})" if kinds else "")
             columns[words.network(record.defence, record.ok)] = said
@@ -44,17 +46,21 @@ def masking_verdicts(records: Sequence[Masking], norm: str) -> pd.DataFrame:
 
 
 def alarms(records: Sequence[Masking]) -> pd.DataFrame:
-    """A row a network and norm: the tests for masking that sound, and why."""
+    """A row a network and norm: the tests for masking that sound, what they tell, and why."""
     rows = {}
     for record in records:
         name = words.network(record.defence, record.ok)
         for norm, found in record.norms.items():
             loud = [test for test in found.tests if test.verdict == "alarm"]
             rows[name, NORMS[norm]] = {
-                "alarms": ", ".join(test.title for test in loud) or "none",
+                "alarms": "; ".join(map(_told, loud)) or "none",
                 "why": "; ".join(test.reason for test in loud),
                 "tests": sum(test.verdict != "skipped" for test in found.tests),
             }
     result = pd.DataFrame.from_dict(rows, orient="index")
     result.index = pd.MultiIndex.from_tuples(result.index, names=["defence", "norm"])
     return result
+
+
+def _told(test: MaskingTest) -> str:
+    return f"{test.title} ({', '.join(tells(test.test, test.misled, test.overstated))})"
