@@ -92,12 +92,15 @@ def load_images(
 def _of_folder(root: Path, limit: int | None, image_size: int | None) -> Images:
     if image_size is not None:
         check_count("image_size", image_size, 8)
-    classes = list_test_pictures(root)
+    listing = list_test_pictures(root)
+    classes = listing["test"]
     files = ChainedFiles(list(classes.values()))
     counts = torch.tensor([len(of) for of in classes.values()])
     rows = _sample(len(files), limit)
     chosen = {"test": [files[row] for row in rows.tolist()]}
-    pixels = read_pictures(chosen, root, image_size, None)["test"][:]
+    # Size and colour are those of a training, which looks at all of the folder.
+    whole = (file for split in listing.values() for of in split.values() for file in of)
+    pixels = read_pictures(chosen, root, image_size, None, whole)["test"][:]
     y = torch.arange(len(classes)).repeat_interleave(counts)[rows]
     return Images(shown(root.resolve().name), tuple(classes), to_float(pixels), y)
 

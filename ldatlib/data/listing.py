@@ -42,21 +42,21 @@ def list_pictures(root: Path) -> dict[str, Classes]:
     return listing
 
 
-def list_test_pictures(root: Path) -> Classes:
-    """The pictures of each class in ``test`` alone, for a network that is trained already.
+def list_test_pictures(root: Path) -> dict[str, Classes]:
+    """The pictures of each class in ``test``, and in ``train`` where there is one.
 
-    Where there is a ``train``, too, it must have the same classes: those of the training decide
-    which class has which number. Raises ``UserError`` as ``list_pictures``.
+    For a network that is trained already. A ``train`` must have the same classes: those of the
+    training decide which class has which number. Raises ``UserError`` as ``list_pictures``.
     """
     if (root / "train").is_dir():
-        return list_pictures(root)["test"]
+        return list_pictures(root)
     seen = _Seen()
     classes = _list_split(root / "test", seen)
     if len(classes) < 2:
         only = next(iter(classes))
         raise UserError(f"{shown(root / 'test')} has one class, {only!r}; at least 2 needed")
     _say_seen(root, seen)
-    return classes
+    return {"test": classes}
 
 
 def _say_seen(root: Path, seen: "_Seen") -> None:

@@ -77,12 +77,14 @@ def read_pictures(
     root: Path,
     image_size: int | None,
     cache: str | Path | None,
+    whole: Iterable[Path] = (),
 ) -> dict[str, Pixels]:
     """Decoded pictures of each split [N, C, H, W].
 
     Where they are many they are kept in ``cache`` and mapped from there; where that cannot be
-    written they are in memory, which is said. Raises ``UserError`` for a picture that cannot be
-    used, and before decoding where memory is needed that is not there.
+    written they are in memory, which is said. ``whole``, without a cache: more of the same folder,
+    not decoded, which have their say in size and colour. Raises ``UserError`` for a picture that
+    cannot be used, and before decoding where memory is needed that is not there.
     """
     splits = {split: _Pictures(paths) for split, paths in files.items()}
     counts = {split: len(of) for split, of in splits.items()}
@@ -93,7 +95,8 @@ def read_pictures(
     with warnings.catch_warnings():
         # Pillow itself refuses twice as many.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        grey, side = _inspect(chain.from_iterable(splits.values()), image_size)
+        others = map(_Picture.of, whole)
+        grey, side = _inspect(chain(*splits.values(), others), image_size)
         shape = (1 if grey else 3, side, side)
         count = sum(counts.values())
         size, reason = count * math.prod(shape), "there is no folder to keep them in"

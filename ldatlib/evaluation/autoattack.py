@@ -29,7 +29,8 @@ from ldatlib.evaluation.gate.wrappers import draw_from
 from ldatlib.evaluation.named_attacks import PACKAGE_NORMS, check_square
 from ldatlib.evaluation.partial import identity
 from ldatlib.evaluation.robustness import predict, share, to_bits
-from ldatlib.evaluation.side_by_side import check_processes, spread
+from ldatlib.evaluation.side_by_side import check_processes, sends_elsewhere, spread
+from ldatlib.execution import full_precision
 from ldatlib.files import as_path, check_writable, load_tensors, save_tensors
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -207,6 +208,10 @@ def _run(model, x, y, name, tensors, settings, processes) -> list[str]:
     warned: list[str] = []
     for batch, result in zip(batches, spread(_batch, parts, processes), strict=True):
         x_adv, fooled, texts = result
+        if sends_elsewhere():
+            # Other machines round otherwise: what counts is what the model here says.
+            images = x_adv.to(x.device)
+            fooled &= (predict(model, images, len(images)) != y[batch.to(x.device)]).cpu()
         tensors["x_adv"][batch[fooled]] = x_adv[fooled]
         tensors["right"][batch[fooled]] = False
         warned += [text for text in texts if text not in warned]
@@ -228,7 +233,7 @@ def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor, list[str]]:
     package.attacks_to_run = [name]
     package.apgd_targeted.n_target_classes = settings["targets"]
     package.fab.n_target_classes = settings["targets"]
-    with _heard(package.logger) as warned:
+    with frozen(model), full_precision(model), _heard(package.logger) as warned:
         x_adv, predicted = package.run_standard_evaluation(x, y, batch_size=len(x))
     # Of an infinite gradient its step is NaN, which is no image.
     real = x_adv.flatten(1).isfinite().all(1)

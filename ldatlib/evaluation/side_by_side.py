@@ -4,16 +4,17 @@ On networks as small as a CPU can attack, two processes of one thread get furthe
 of two. Other machines are whatever takes what is sent (``elsewhere``).
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pickle import PicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ldatlib.errors import UserError, check_count
+from ldatlib.errors import UserError, check_count, one_line
 from ldatlib.evaluation.gate.entry import passed
 from ldatlib.execution import default_device, has_locks, keep_pages
 
@@ -44,6 +45,11 @@ def check_processes(processes: int, device: torch.device) -> None:
         raise UserError(f"one process attacks on {device.type}; leave processes at 1")
 
 
+def sends_elsewhere() -> bool:
+    """Whether other machines compute what is spread."""
+    return _ELSEWHERE.get() is not None
+
+
 def spread(work: Callable, parts: Iterable[tuple], processes: int) -> list:
     """``[work(*part) for part in parts]``; on several processes of one thread where asked for."""
     parts = list(parts)
@@ -56,7 +62,23 @@ def spread(work: Callable, parts: Iterable[tuple], processes: int) -> list:
 
     # Threads would share torch's global random state, which attacks draw from.
     pool = Parallel(n_jobs=processes, backend="loky")
-    return pool(delayed(_one_thread)(work, part) for part in parts)
+    try:
+        return pool(delayed(_one_thread)(work, part) for part in parts)
+    except PicklingError as error:
+        # What it could not send is told in the other thread's traceback alone.
+        told = str(error.__cause__ or error).strip(' \n"').splitlines()
+        raise _alone(f"the model cannot be sent to other processes ({told[-1]})") from error
+    except BrokenProcessPool as error:
+        if "un-serialize" in str(error):
+            raise _alone("the model cannot be read in other processes") from error
+        raise _alone(
+            "a process that shared an attack was killed, for memory perhaps; what was finished is "
+            "kept where a state is"
+        ) from error
+
+
+def _alone(what: str) -> UserError:
+    return UserError(f"{what}; use one process: --processes 1, in Python processes=1")
 
 
 def _one_thread(work: Callable, part: tuple):
@@ -93,10 +115,25 @@ def _pack(value: Any) -> bytes:
     import cloudpickle
 
     cpu = torch.device("cpu")
-    if isinstance(value, nn.Module):
-        # Moved in place, which the caller's is not.
-        value = copy.deepcopy(value)
-    return cloudpickle.dumps(_moved(value, cpu))
+    if not isinstance(value, nn.Module):
+        return _dumped(_moved(value, cpu))
+    packed = _dumped(value)
+    if any(tensor.device != cpu for tensor in (*value.parameters(), *value.buffers())):
+        # Moved in place, which the caller's is not. What is unpickled, unlike a deep copy, is a
+        # function and its modules in one.
+        packed = _dumped(_moved(cloudpickle.loads(packed), cpu))
+    return packed
+
+
+def _dumped(value: Any) -> bytes:
+    import cloudpickle
+
+    try:
+        return cloudpickle.dumps(value)
+    except (PicklingError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"the model cannot be sent to other machines ({one_line(error)}); leave --cluster out"
+        ) from error
 
 
 def _moved(value: Any, device: torch.device) -> Any:

@@ -9,7 +9,8 @@ import importlib
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ _KNOWN = (
     "FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION (a function that returns the model), a checkpoint "
     "of ours, NAME.safetensors, or an exported program, NAME.pt2"
 )
+
+# What sources have imported from beside them, by folder and name.
+_HELPERS: dict[Path, dict[str, types.ModuleType]] = {}
+# Folders that imports see only since a source lies there.
+_ADDED: set[Path] = set()
 
 
 def model_of(source: str, *, trust: bool = False) -> Callable:
@@ -59,7 +65,11 @@ def model_of(source: str, *, trust: bool = False) -> Callable:
         return load_model(path).to(default_device())
     found = attribute_of(text)
     if not isinstance(found, nn.Module):
-        found = _called(found, text)
+        place = text.rpartition(":")[0]
+        of_file = place.endswith(".py")
+        folder = path_of(place).resolve().parent if of_file else Path.cwd()
+        with _seeing(folder, carry=of_file):
+            found = _called(found, text)
     return found.to(default_device()) if isinstance(found, nn.Module) else found
 
 
@@ -124,19 +134,47 @@ def _from_file(path: Path) -> types.ModuleType:
     module = types.ModuleType(name)
     module.__file__ = str(path.resolve())
     sys.modules[name] = module
-    folder, before = path.resolve().parent, set(sys.modules)
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    try:
-        exec(compile(content, str(path), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise UserError(f"{shown(path)} does not load: {_reason(error)}") from error
+    with _seeing(path.resolve().parent):
+        try:
+            exec(compile(content, str(path), "exec"), module.__dict__)
+        except (Exception, SystemExit) as error:
+            del sys.modules[name]
+            raise UserError(f"{shown(path)} does not load: {_reason(error)}") from error
     _carry(module)
-    for helper in sorted(set(sys.modules) - before):
-        if _beside(helper, folder):
-            _carry(sys.modules[helper])
     return module
+
+
+@contextmanager
+def _seeing(folder: Path, carry: bool = True) -> Iterator[None]:
+    """Inside, imports see what lies in ``folder``, and nothing that lies beside another source.
+
+    After it a name that several folders have stands for none of them: what is imported only when a
+    model runs would be the other's, unnoticed; so it fails. ``carry`` as of ``_carry``.
+    """
+    paths, own = list(sys.path), _HELPERS.setdefault(folder, {})
+    if str(folder) not in paths:
+        _ADDED.add(folder)
+        paths.insert(0, str(folder))
+    away = {str(other) for other in _ADDED if other != folder}
+    for name in {name for of in _HELPERS.values() for name in of}:
+        sys.modules.pop(name, None)
+    sys.modules.update(own)
+    before = set(sys.modules)
+    sys.path[:] = [str(folder), *(p for p in paths if p not in away and p != str(folder))]
+    try:
+        yield
+    finally:
+        for name in sorted(set(sys.modules) - before):
+            helper = sys.modules[name]
+            if helper is not None and _beside(name, folder):
+                own[name] = helper
+                if carry:
+                    _carry(helper)
+        sys.path[:] = paths
+        for other in _HELPERS.values():
+            for name, module in other.items():
+                alone = sum(name in of for of in _HELPERS.values()) == 1
+                sys.modules[name] = module if alone else None  # type: ignore[assignment]
 
 
 def _beside(name: str, folder: Path) -> bool:
@@ -164,11 +202,9 @@ def _carry(module: types.ModuleType) -> None:
 
 
 def _imported(name: str) -> types.ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        return importlib.import_module(name)
+        with _seeing(Path.cwd(), carry=False):
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         raise UserError(f"the module {name} does not load: {_reason(error)}") from error
 

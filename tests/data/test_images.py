@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.utils import save_image
 
 from ldatlib import UserError, load_dataset
@@ -73,6 +74,20 @@ def test_a_folder_with_test_pictures_alone(tmp_path):
     assert found.x.shape == (10, 3, 16, 16) and load_images(tmp_path, image_size=8).x.shape[2] == 8
     few = load_images(tmp_path, limit=4)
     assert len(few.y) == 4 and few.y.tolist() == sorted(few.y.tolist())
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_all_of_a_folder_decides_size_and_colour_not_the_sample(tmp_path, split):
+    """A network that pools globally would take the squares of the sample, and be another there."""
+    pictures(tmp_path, "train", "test")
+    for path in tmp_path.glob("*/*/*.png"):
+        Image.new("L", (16, 16)).save(path)
+    assert load_images(tmp_path, limit=2).x.shape == (2, 1, 16, 16)
+    Image.new("RGB", (20, 24), "red").save(tmp_path / split / "b" / "odd.png")
+    found = load_images(tmp_path, limit=2)
+    training = load_dataset("folder", root=tmp_path, val_size=2)
+    assert found.x.shape == (2, 3, 32, 32) and not found.x.any(), "the red one is in the sample"
+    assert found.x.shape[1:] == training.split("test")[0].shape[1:]
 
 
 def test_classes_of_a_training_decide_their_numbers(tmp_path):

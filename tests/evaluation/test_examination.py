@@ -537,3 +537,9 @@ def test_what_speaks_against_pgd_alone_is_no_doubt():
     norm = {"converged": True, "masking": {"tests": tests}}
     record = {"gate": [], "norms": {"l2": norm}, "self_checks": []}
     assert doubts(record) == ["l2: masking margin", "l2: masking square"]
+
+
+@pytest.mark.parametrize("name", ["dark", "shifted"])
+def test_images_and_labels_that_look_wrong_are_a_doubt(name):
+    said = {"name": name, "severity": "warning", "text": "something is wrong"}
+    assert doubts({"gate": [said], "norms": {}, "self_checks": []}) == [f"gate: {name}"]

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ldatlib.evaluation.examination import effort as efforts
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.files import save_tensors
 from ldatlib.models import NetworkConfig, build_network
+from ldatlib.report.examination import command as module
 from ldatlib.study.records.examination import read_examination
 
 MINE = """
@@ -166,6 +168,47 @@ def test_stopped_after_every_attack_it_ends_with_the_same_record(capsys):
     assert status == 0 and stops >= 3
 
     assert content("pieces") == content("whole")
+
+
+class Pretended:
+    """A cluster with so many workers, which this machine's processes play."""
+
+    address = "tcp://s:1"
+
+    def __init__(self, workers):
+        self.workers = workers
+
+    @contextmanager
+    def attacking(self, late, say):
+        yield self.workers
+
+
+def test_of_a_cluster_with_other_workers_it_goes_on_too(monkeypatch, capsys):
+    """In as many parts as at the first start: what is kept is of those, and is found."""
+    assert examine("--out", "whole", "--processes", "2") == 0
+
+    def start(workers, *more):
+        monkeypatch.setattr(module, "cluster_of", lambda *_: Pretended(workers))
+        return examine("--out", "pieces", "--cluster", "tcp://s:1", *more)
+
+    assert start(2, "--time-limit", "0.001s") == UNFINISHED
+    kept = set(Path("pieces/partial").iterdir())
+    capsys.readouterr()
+    assert start(3, "--time-limit", "0.001s") == UNFINISHED
+    said = capsys.readouterr().out
+    assert "on 3 workers of tcp://s:1" in said and "in 2 parts, as at the first start" in said
+    assert "PGD:" not in said and set(Path("pieces/partial").iterdir()) > kept
+    assert start(1) == 0
+    assert content("pieces") == content("whole") and not Path("pieces/partial").exists()
+
+
+def test_a_cluster_with_nothing_kept_gets_a_part_a_worker(tmp_path):
+    request = module.Request("mine.py:make", "images.npz")
+    assert module._parts(tmp_path / "partial", request, 1) == 1
+    assert module._parts(tmp_path / "partial", request, 4) == 4
+    (tmp_path / "partial" / "examination-x.y.safetensors").touch()
+    assert module._parts(tmp_path / "partial", replace(request, out="here"), 5) == 4
+    assert module._parts(tmp_path / "partial", replace(request, seed=1), 5) == 5
 
 
 @pytest.mark.slow
@@ -347,4 +390,38 @@ def test_the_examination_of_another_model_is_not_replaced(capsys):
     assert examine("--out", "out") == 0
     assert examine("--out", "out", source="mine.py:softmax") == 1
     assert "out holds the examination of mine.py:make" in capsys.readouterr().err
+
+
+def test_what_is_replaced_is_said_and_leaves_no_table_behind(capsys):
+    """Of the same model, images, budgets and effort; a table of the detector would be the old's."""
     assert examine("--out", "out", "--reject", "mine.py:surest") == 0
+    assert "replaces" not in capsys.readouterr().out and Path("out/tables/detector.csv").is_file()
+    assert examine("--out", "out") == 0
+    assert "out holds an examination of this model, which this one replaces" in (
+        capsys.readouterr().out
+    )
+    assert not Path("out/tables/detector.csv").exists()
+    assert Path("out/tables/verdict.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"file": MINE.replace("manual_seed(5)", "manual_seed(6)")}, "make with other weights"),
+        ({"more": ("--images", "20")}, "an examination on other images (24 of images)"),
+        ({"eps": ("--eps-linf", "4/255")}, "under other budgets (L-inf 8/255)"),
+        ({"more": ("--eps-l2", "0.3")}, "under other budgets (L-inf 8/255)"),
+        ({"more": ("--effort", "standard")}, "of another effort (quick)"),
+    ],
+)
+def test_a_finished_examination_is_not_replaced_by_another(tmp_path, capsys, change, said):
+    assert examine("--out", "out") == 0
+    before = Path("out/examination.json").read_bytes()
+    capsys.readouterr()
+    change = dict(change)
+    if "file" in change:
+        (tmp_path / "mine.py").write_text(change.pop("file"))
+    assert examine("--out", "out", *change.pop("more", ()), **change) == 1
+    error = capsys.readouterr().err
+    assert said in error and "choose another folder with --out" in error
+    assert error.count("\n") == 1 and Path("out/examination.json").read_bytes() == before

@@ -209,6 +209,31 @@ def test_what_makes_an_entry_unreliable_is_said_in_words(examined):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy", "said"),
+    [
+        ("dark", "divided by 255 once", "divided by 255 twice"),
+        ("shifted", "labels that run from 0", "labels seem to be shifted"),
+    ],
+)
+def test_images_and_labels_that_look_wrong_make_it_unreliable(examined, name, remedy, said):
+    found = {"name": name, "severity": "warning", "text": "something is wrong"}
+    record = msgspec.structs.replace(
+        of_a_thousand(examined[0].record),
+        gate=[msgspec.convert(found, type=Said)],
+        doubts=[f"gate: {name}"],
+    )
+    assert remedy in verdict.belief(record)
+    entry = robustbench.entries(record)["Linf"]
+    assert entry["unreliable"] and said in entry["footnote"]
+
+
+def test_a_tiny_budget_makes_the_entry_of_its_norm_unreliable(examined):
+    record = of_a_thousand(examined[0].record, eps=8 / 255 / 255)
+    entry = robustbench.entries(record)["Linf"]
+    assert entry["unreliable"] and "less than half a level of 8 bits" in entry["footnote"]
+
+
 def test_where_there_is_no_entry_it_is_said_why(examined, tmp_path):
     record = examined[0].record
     assert robustbench.why_not(record) == "30 images are fewer than 1,000"

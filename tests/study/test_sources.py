@@ -10,6 +10,7 @@ from torch import nn
 from ldatlib import UserError
 from ldatlib.evaluation.side_by_side import spread
 from ldatlib.files import save_tensors
+from ldatlib.study import sources
 from ldatlib.study.sources import attribute_of, model_of
 
 MINE = """
@@ -70,6 +71,91 @@ def test_other_processes_get_a_model_of_a_file(mine):
     parts = [(images[:2], model), (images[2:], model)]
     both = spread(lambda x, net: net(x).detach(), parts, processes=2)
     assert torch.allclose(torch.cat(both), model(images), atol=1e-6)
+
+
+LAZY = """
+from torch import nn
+
+def make():
+    from same_name import CLASSES
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
+
+def late():
+    net = make()
+    def run(x):
+        import same_name
+        return net(x)[:, : same_name.CLASSES]
+    return run
+"""
+EAGER = """
+from torch import nn
+import same_name
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, same_name.CLASSES)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))[:, : same_name.CLASSES]
+
+def make():
+    return Net()
+"""
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """Two folders with the same names, each a file and a helper of its own."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sources, "_HELPERS", {})
+    for name, classes in (("one", 3), ("other", 5)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same_name.py").write_text(f"CLASSES = {classes}\n")
+        (tmp_path / name / "eager.py").write_text(EAGER)
+        (tmp_path / name / "lazy.py").write_text(LAZY)
+    yield tmp_path / "one", tmp_path / "other"
+    sys.modules.pop("same_name", None)
+
+
+@pytest.mark.parametrize("file", ["eager", "lazy"])
+def test_each_file_has_the_helpers_beside_it(two, file):
+    images = torch.zeros(2, 1, 8, 8)
+    models = [model_of(f"{folder}/{file}.py:make") for folder in (*two, *two)]
+    assert [model(images).shape[1] for model in models] == [3, 5, 3, 5]
+
+
+def test_other_processes_get_the_helpers_of_each_file(two):
+    images = torch.zeros(2, 1, 8, 8)
+    models = [model_of(f"{folder}/eager.py:make") for folder in two]
+    found = spread(lambda net: net(images).detach(), [(model,) for model in models], 2)
+    assert [one.shape[1] for one in found] == [3, 5]
+
+
+def test_a_file_does_not_find_what_lies_beside_another(two):
+    one, other = two
+    model_of(f"{one}/eager.py:make")
+    (other / "same_name.py").unlink()
+    with pytest.raises(UserError, match="No module named 'same_name'"):
+        model_of(f"{other}/eager.py:make")
+
+
+def test_an_import_while_a_model_runs_is_never_of_another_folder(two):
+    """Of one folder alone it is found; of two it fails, as either might be meant."""
+    images = torch.zeros(2, 1, 8, 8)
+    late = model_of(f"{two[0]}/lazy.py:late")
+    assert late(images).shape[1] == 3
+    model_of(f"{two[1]}/eager.py:make")
+    with pytest.raises(ImportError, match="same_name"):
+        late(images)
+
+
+def test_a_module_of_this_folder_and_a_file_of_another(two, monkeypatch):
+    monkeypatch.chdir(two[0])
+    images = torch.zeros(2, 1, 8, 8)
+    models = [model_of("eager:make"), model_of(f"{two[1]}/eager.py:make")]
+    assert [model(images).shape[1] for model in models] == [3, 5]
+    sys.modules.pop("eager", None)
 
 
 def test_a_function_of_a_module():

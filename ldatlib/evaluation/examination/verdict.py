@@ -12,7 +12,7 @@ from ldatlib.evaluation.robustness import share, to_bits
 # their logarithm is evaluated.
 GATE_DOUBTS = (
     *("randomised", "score randomised", "gradient", "input"),
-    *("chance", "constant", "batch", "budget"),
+    *("chance", "shifted", "constant", "batch", "budget", "dark"),
 )
 
 

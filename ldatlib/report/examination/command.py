@@ -1,11 +1,12 @@
 """``ldat examine``: from what was typed to a folder with the examination in it."""
 
+import hashlib
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,25 @@ from ldatlib.errors import OutOfTime, UserError
 from ldatlib.evaluation.detection import SCORES, Score
 from ldatlib.evaluation.examination.effort import effort_of
 from ldatlib.evaluation.examination.examine import survey
-from ldatlib.evaluation.gate.findings import EvaluationWarning
-from ldatlib.evaluation.partial import Partial
+from ldatlib.evaluation.gate.findings import EvaluationWarning, Findings
+from ldatlib.evaluation.gate.images import check_images
+from ldatlib.evaluation.gate.wrappers import as_module
+from ldatlib.evaluation.partial import Partial, digest_of, weights_of
 from ldatlib.execution import default_device
-from ldatlib.files import as_path, check_writable, home
+from ldatlib.files import as_path, check_writable, home, read_json, write_json
 from ldatlib.files.locks import alone
 from ldatlib.report.examination import robustbench
 from ldatlib.report.examination.announce import Say, plan_lines
 from ldatlib.report.examination.run import examine
+from ldatlib.report.words import budget
 from ldatlib.study.cluster import Cluster, cluster_of
 from ldatlib.study.held_out import digits_split
+from ldatlib.study.records.examination import Examination as Record
 from ldatlib.study.records.examination import read_examination
 from ldatlib.study.settings import parse_duration, parse_value
 from ldatlib.study.sources import attribute_of, model_of
 
-PAGE, RECORD, PARTIAL = "examination.html", "examination.json", "partial"
+PAGE, RECORD, PARTIAL, PARTS = "examination.html", "examination.json", "partial", "parts"
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ def run(request: Request, say: Say) -> int:
     images = _images(request.data, request, model, say, **where)
     freezing = _freezing(request, images, model, say)
     device = default_device()
+    if not request.dry_run:
+        _check_same(folder, request, model, images, eps, say)
     x, y = images.x.to(device), images.y.to(device)
     how: dict[str, Any] = {"effort": request.effort, "score": score, "accept": request.accept}
     if freezing is not None:
@@ -105,7 +112,7 @@ def run(request: Request, say: Say) -> int:
             if limit is not None:
                 limit = max(limit - (time.monotonic() - started), 1e-3)
             try:
-                with _processes(cluster, request.processes, limit, say) as processes:
+                with _processes(cluster, request, folder, limit, say) as processes:
                     found = examine(
                         *(model, x, y, eps),
                         **how,
@@ -125,6 +132,8 @@ def run(request: Request, say: Say) -> int:
                 raise OutOfTime(f"{reached}; {folder / PARTIAL} keeps what is done") from stop
             found.save(folder)
             Partial(folder / PARTIAL, f"examination-{found.record.key}").clear()
+            for path in (folder / PARTIAL).glob(f"{PARTS}-*.json"):
+                path.unlink(missing_ok=True)
             with suppress(OSError):
                 (folder / PARTIAL).rmdir()
     missing = robustbench.why_not(found.record)
@@ -134,16 +143,41 @@ def run(request: Request, say: Say) -> int:
 
 
 @contextmanager
-def _processes(cluster: Cluster | None, here: int, limit: float | None, say: Say) -> Iterator[int]:
-    """How many share the images of an attack: on this machine, or a cluster's workers."""
+def _processes(
+    cluster: Cluster | None, request: Request, folder: Path, limit: float | None, say: Say
+) -> Iterator[int]:
+    """In how many parts the images of an attack are shared, on this machine or by a cluster.
+
+    Of a cluster, the parts of the first start: what is kept is found whatever workers are there.
+    """
     if cluster is None:
-        yield here
+        yield request.processes
         return
     started = time.monotonic()
     late = (lambda: False) if limit is None else (lambda: time.monotonic() - started > limit)
     with cluster.attacking(late, say) as workers:
         say(f"attacks and AutoAttack on {workers} workers of {cluster.address}, the rest here")
-        yield workers
+        parts = _parts(folder / PARTIAL, request, workers)
+        if parts != workers:
+            say(f"in {parts} parts, as at the first start; without {folder / PARTIAL} in {workers}")
+        yield parts
+
+
+def _parts(partial: Path, request: Request, workers: int) -> int:
+    """As many as workers, or as at the first start of the same command, of which something is kept.
+
+    Several commands may keep something in one folder.
+    """
+    same = replace(request, out=None, time_limit=None, cluster=None, command=None)
+    key = hashlib.sha256(repr(same).encode()).hexdigest()[:10]
+    path = partial / f"{PARTS}-{key}.json"
+    if any(partial.glob("examination-*")):
+        with suppress(UserError):  # broken, or none
+            kept = read_json(path).get("parts")
+            if type(kept) is int and kept > 0:
+                return kept
+    write_json(path, {"kind": PARTS, "parts": workers})
+    return workers
 
 
 def _images(data: str, request: Request, model: Any, say: Say, **where: Any) -> Images:
@@ -209,16 +243,53 @@ def _folder(request: Request) -> Path:
 def _check_folder(folder: Path, request: Request) -> None:
     """Nothing of another model is replaced, and there is room to write."""
     check_writable(folder / RECORD)
-    if not (folder / RECORD).is_file():
+    other = _finished(folder)
+    if other and other.source != shown(request.source):
+        raise _held(folder, f"the examination of {other.source}")
+
+
+def _check_same(
+    folder: Path,
+    request: Request,
+    model: Any,
+    images: Images,
+    eps: dict[str, float],
+    say: Say,
+) -> None:
+    """Nothing is replaced but an examination of these weights and images, as far as this one goes.
+
+    The same text may stand for other weights: of a file in another folder, or trained anew.
+    """
+    other = _finished(folder)
+    if other is None:
         return
+    weights = weights_of(as_module(model))
+    held = ", ".join(budget(norm, of.eps) for norm, of in other.norms.items())
+    effort = other.settings.get("effort", {}).get("name")
+    if other.weights != weights:
+        raise _held(folder, f"the examination of {other.source} with other weights")
+    x = check_images(images.x, Findings())  # as the gate hands them on
+    if other.fingerprint != digest_of(x, images.y):
+        raise _held(folder, f"an examination on other images ({other.images} of {other.data})")
+    if {norm: of.eps for norm, of in other.norms.items()} != eps:
+        raise _held(folder, f"an examination under other budgets ({held})")
+    if effort != request.effort:
+        raise _held(folder, f"an examination of another effort ({effort})")
+    say(f"note: {folder} holds an examination of this model, which this one replaces")
+
+
+def _finished(folder: Path) -> Record | None:
+    """The examination in a folder; None where there is none, or a broken or older one."""
+    if not (folder / RECORD).is_file():
+        return None
     try:
-        other = read_examination(folder / RECORD)
+        return read_examination(folder / RECORD)
     except UserError:
-        return  # broken, or of another version: replaced
-    if other.source != shown(request.source):
-        raise UserError(
-            f"{folder} holds the examination of {other.source}; choose another folder with --out"
-        )
+        return None
+
+
+def _held(folder: Path, what: str) -> UserError:
+    return UserError(f"{folder} holds {what}; choose another folder with --out")
 
 
 def _score(text: str | None) -> Score | None:

@@ -18,9 +18,11 @@ from ldatlib.study.records.examination import Examination, ExaminedDetector
 def save(folder: Path, names: Iterable[str], frame: Callable[[str], pd.DataFrame]) -> None:
     """Every table with rows, as ``tables/NAME.csv``; ``UserError`` where it cannot be written."""
     for name in names:
-        table = frame(name)
+        table, path = frame(name), folder / "tables" / f"{name}.csv"
         if len(table):
-            write_bytes(folder / "tables" / f"{name}.csv", table.to_csv(index=False).encode())
+            write_bytes(path, table.to_csv(index=False).encode())
+        else:
+            path.unlink(missing_ok=True)  # of an earlier one
 
 
 def verdicts(record: Examination) -> pd.DataFrame:

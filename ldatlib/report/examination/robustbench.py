@@ -5,6 +5,7 @@ Fields, and how numbers are written, are those of its ``model_info/DATASET/THREA
 
 from ldatlib.data.cifar import CIFAR
 from ldatlib.evaluation.autoattack import STANDARD
+from ldatlib.evaluation.examination.budgets import findings
 from ldatlib.evaluation.masking.verdicts import TITLES as TESTS
 from ldatlib.report.examination.verdict import budget
 from ldatlib.report.words import NORMS
@@ -22,8 +23,10 @@ _FLAGS = {
     "probabilities": "the outputs are probabilities, whose logarithm was attacked",
     "input": "the normalisation seems to be missing from the model",
     "chance": "clean accuracy is that of chance",
+    "shifted": "the labels seem to be shifted by one",
     "constant": "the predictions are constant",
     "batch": "the outputs depend on the batch",
+    "dark": "the images seem to have been divided by 255 twice",
 }
 
 
@@ -86,6 +89,8 @@ def _flags(record: Examination, name: str) -> list[str]:
     """In words, what makes the number of this norm doubtful."""
     norm = record.norms[name]
     found = [_FLAGS[entry.name] for entry in record.gate if entry.name in _FLAGS]
+    if findings({name: norm.eps}):  # the gate's finding may be of the other norm
+        found.append("the budget is less than half a level of 8 bits")
     found += [] if norm.converged else ["a search with restarts has not converged"]
     prefix = f"{name}: masking "
     sound = [d.removeprefix(prefix) for d in record.doubts if d.startswith(prefix)]
