@@ -42,6 +42,11 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
+def finite(images: Tensor) -> Tensor:
+    """Which images [N, ...] have numbers for pixels, [N]; steps along infinite gradients do not."""
+    return images.flatten(1).isfinite().all(1)
+
+
 def l2_norm(delta: Tensor) -> Tensor:
     """Euclidean norm of each image, [N, ...] -> [N]."""
     return delta.flatten(1).norm(dim=1)

@@ -16,7 +16,7 @@ Array = np.ndarray | Tensor
 
 _CHANNELS = (1, 3)
 # Rounding of float arithmetic (a mean, a resize, 255/255) may pass 0 or 1 by a hair.
-_HAIR = 1e-6
+HAIR = 1e-6
 
 
 def labelled_arrays(
@@ -91,8 +91,8 @@ def images_of(values: Any, what: str) -> Pixels:
     if not x.is_floating_point():
         raise UserError(f"{what} must be uint8, or floats in [0,1], not {_dtype(x)}")
     low, high = float(x.min()), float(x.max())
-    if not (low >= -_HAIR and high <= 1 + _HAIR):
-        hint = "; divide by 255" if -_HAIR <= low and 1 < high <= 255 else ""
+    if not (low >= -HAIR and high <= 1 + HAIR):
+        hint = "; divide by 255" if -HAIR <= low and 1 < high <= 255 else ""
         raise UserError(f"{what}: floats must lie in [0,1], not from {low:g} to {high:g}{hint}")
     return x.float().clamp(0, 1).contiguous()
 

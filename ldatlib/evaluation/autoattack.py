@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ldatlib.attacks import NORMS, frozen
+from ldatlib.attacks import NORMS, finite, frozen
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.entry import gated, said
 from ldatlib.evaluation.gate.wrappers import draw_from
@@ -235,9 +235,7 @@ def _batch(model, x, y, name, settings) -> tuple[Tensor, Tensor, list[str]]:
     package.fab.n_target_classes = settings["targets"]
     with frozen(model), full_precision(model), _heard(package.logger) as warned:
         x_adv, predicted = package.run_standard_evaluation(x, y, batch_size=len(x))
-    # Of an infinite gradient its step is NaN, which is no image.
-    real = x_adv.flatten(1).isfinite().all(1)
-    return x_adv.detach().cpu(), ((predicted != y) & real).cpu(), warned
+    return x_adv.detach().cpu(), ((predicted != y) & finite(x_adv)).cpu(), warned
 
 
 class _Ear(logging.Handler):

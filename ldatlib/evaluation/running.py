@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ldatlib.attacks import frozen, project
+from ldatlib.attacks import finite, frozen, per_image, project
 from ldatlib.evaluation.named_attacks import METHODS, Attack
 from ldatlib.evaluation.search import Found
 
@@ -26,7 +26,6 @@ def run_restarts(
             restarts.append(answer.restart if isinstance(answer, Found) else silent)
             found = (answer.images if isinstance(answer, Found) else answer).detach()
             # DDN and DeepFool divide by gradients that may vanish.
-            finite = found.flatten(1).isfinite().all(1).view(-1, 1, 1, 1)
-            delta = torch.where(finite, found - part, 0)
+            delta = torch.where(per_image(finite(found), found), found - part, 0)
             results.append((part + project(delta, attack.eps, attack.norm)).clamp(0, 1))
     return torch.cat(results), torch.cat(restarts)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import Plane, SmoothNet, images_around, mostly_right, smooth_net, snapshot
+from helpers import Plane, SmoothNet, images_around, mostly_right, snapshot
 from test_robustness import COUNT, EPS, LOGITS, SIDE, closed_form
 
 from ldatlib import UserError
@@ -14,11 +14,6 @@ pytestmark = pytest.mark.slow
 
 WHITE = ("apgd-ce", "apgd-t", "fab-t")
 BUDGET = {"linf": 0.12, "l2": 0.5}
-
-
-@pytest.fixture
-def net():
-    return smooth_net()
 
 
 @pytest.fixture

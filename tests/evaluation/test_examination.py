@@ -15,36 +15,16 @@ from ldatlib.errors import OutOfTime
 from ldatlib.evaluation import cost
 from ldatlib.evaluation.autoattack import STANDARD
 from ldatlib.evaluation.examination import effort as efforts
-from ldatlib.evaluation.examination.effort import EFFORTS, Effort, Planned, plan
+from ldatlib.evaluation.examination.effort import EFFORTS, Planned, plan
 from ldatlib.evaluation.examination.examine import examine, survey
 from ldatlib.evaluation.examination.progress import teller
 from ldatlib.evaluation.examination.verdict import doubts
-from ldatlib.evaluation.masking.bench import Effort as MaskingEffort
 from ldatlib.evaluation.robustness import from_bits
 from ldatlib.evaluation.worst_case import worst_case
 
 EPS = {"linf": 0.05, "l2": 0.2}
-LEAST = Effort(
-    methods=("pgd", "fab"),
-    steps=5,
-    search_steps=6,
-    search_restarts=3,
-    autoattack=("apgd-ce",),
-    masking_images=12,
-    masking=MaskingEffort(steps=3, restarts=1, queries=20),
-    detector_steps=4,
-    detector_queries=10,
-)
 
-
-@pytest.fixture(autouse=True)
-def least(monkeypatch):
-    monkeypatch.setitem(efforts.EFFORTS, "least", LEAST)
-
-
-@pytest.fixture
-def net():
-    return smooth_net()
+pytestmark = pytest.mark.usefixtures("least")
 
 
 @pytest.fixture
@@ -372,7 +352,9 @@ def test_the_images_of_all_attacks_are_shown_to_the_detector(net, images, monkey
 
 def test_small_images_and_few_classes_are_named_not_refused(monkeypatch):
     """Under L2 Square has no room on three rows; the targeted DLR loss needs four classes."""
-    monkeypatch.setitem(efforts.EFFORTS, "least", replace(LEAST, autoattack=STANDARD))
+    monkeypatch.setitem(
+        efforts.EFFORTS, "least", replace(efforts.EFFORTS["least"], autoattack=STANDARD)
+    )
     torch.manual_seed(0)
     plane = Plane(torch.randn(9))
     x = images_around(plane, 16, 3)

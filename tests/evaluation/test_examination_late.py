@@ -5,15 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import SmoothNet, mostly_right, smooth_net
-from test_examination import LEAST, as_read
+from helpers import SmoothNet, mostly_right
+from test_examination import as_read
 from torch import nn
 
 from ldatlib import UserError
 from ldatlib.data.arrays import images_of
 from ldatlib.errors import OutOfTime
 from ldatlib.evaluation.autoattack import standard
-from ldatlib.evaluation.examination import effort as efforts
 from ldatlib.evaluation.examination.examine import examine
 from ldatlib.evaluation.gate.entry import check
 from ldatlib.evaluation.partial import identity, weights_of
@@ -22,15 +21,7 @@ from ldatlib.report.examination.figures import gallery
 
 EPS = {"linf": 0.05}
 
-
-@pytest.fixture(autouse=True)
-def least(monkeypatch):
-    monkeypatch.setitem(efforts.EFFORTS, "least", LEAST)
-
-
-@pytest.fixture
-def net():
-    return smooth_net()
+pytestmark = pytest.mark.usefixtures("least")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from helpers import smooth_net
 from torch import nn
 
 from ldatlib import UserError
@@ -17,11 +16,6 @@ FEW = torch.export.Dim("few", min=2, max=5)
 def exported(net: nn.Module, size: int = 4, batch=None, images=(1, 5, 5)):
     shapes = None if batch is None else ({0: batch},)
     return torch.export.export(net, (torch.rand(size, *images),), dynamic_shapes=shapes)
-
-
-@pytest.fixture
-def net():
-    return smooth_net()
 
 
 @pytest.mark.parametrize("batch", [None, BATCH, FEW])

@@ -66,11 +66,6 @@ every_evaluator, every_labelled = every(EVALUATORS), every(LABELLED)
 
 
 @pytest.fixture
-def net():
-    return smooth_net()
-
-
-@pytest.fixture
 def images(net):
     return mostly_right(net, COUNT)
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import mostly_right, smooth_net, snapshot
+from helpers import mostly_right, snapshot
 from torch import nn
 
 from ldatlib import UserError
@@ -13,11 +13,6 @@ from ldatlib.evaluation.side_by_side import spread
 from ldatlib.evaluation.worst_case import worst_case
 
 EPS = {"linf": 0.1, "l2": 0.4}
-
-
-@pytest.fixture
-def net():
-    return smooth_net()
 
 
 @pytest.fixture

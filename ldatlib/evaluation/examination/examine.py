@@ -26,7 +26,7 @@ from ldatlib.evaluation.examination.detector import Detector, detector_of
 from ldatlib.evaluation.examination.effort import Planned, effort_of, plan
 from ldatlib.evaluation.examination.progress import Progress, teller
 from ldatlib.evaluation.examination.siblings import Siblings, siblings_of
-from ldatlib.evaluation.gate.entry import gated, said
+from ldatlib.evaluation.gate.entry import LOOKED_AT, gated, said
 from ldatlib.evaluation.gate.outputs import differ
 from ldatlib.evaluation.gate.wrappers import Averaged, draw_from
 from ldatlib.evaluation.partial import Partial, digest_of, identity, weights_of
@@ -38,8 +38,8 @@ from ldatlib.files import as_path, check_writable
 # Raised where the same settings give other numbers, or parts of another shape: what an older
 # version kept is not found.
 NUMERICS = 2
-# Images by whose logits a model is known again, and how far they may differ on another device.
-_LOOKED_AT, _SAME = 32, 1e-3
+# How far the logits by which a model is known again may differ on another device.
+_SAME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _key(
     with torch.no_grad():
         for seen in (model, *others.values()):
             if not seen.state_dict():  # a function that hides its network is known by what it says
-                digest.update(digest_of(seen(x[:_LOOKED_AT])).encode())
+                digest.update(digest_of(seen(x[:LOOKED_AT])).encode())
         if detector:
             digest.update(digest_of(*detector.seen(model)).encode())
     return digest.hexdigest()[:10]
@@ -271,7 +271,7 @@ def _check_same(partial: Partial, model: nn.Module, x: Tensor) -> None:
     """Raises ``UserError`` where what is kept is of another model with the same weights."""
     draw_from(model, 0)
     with torch.no_grad():
-        logits = model(x[:_LOOKED_AT]).cpu()
+        logits = model(x[:LOOKED_AT]).cpu()
     known = partial.find("logits")
     if known is None:
         partial.keep("logits", {"logits": logits}, {})

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldatlib.attacks import finite
+from ldatlib.data.arrays import HAIR
 from ldatlib.errors import UserError
 from ldatlib.evaluation.gate.findings import Findings
 
-# Rounding of float arithmetic (a mean, a resize, 255/255) may pass 0 or 1 by a hair.
-_HAIR = 1e-6
 _CHANNELS = (1, 3, 4)
 # The brightest pixel of images that were divided by 255 twice is 1/255.
 _DARK = 1 / 128
@@ -112,13 +112,13 @@ def _check_shape(x: Tensor) -> None:
 def _in_range(x: Tensor, found: Findings) -> Tensor:
     low, high = float(x.min()), float(x.max())
     if not (-float("inf") < low and high < float("inf")):  # NaN included
-        bad = int((~x.isfinite().flatten(1).all(1)).sum())
+        bad = int((~finite(x)).sum())
         raise UserError(
             f"{bad} of {len(x)} images have pixels that are NaN or infinite; images must lie in "
             "[0,1]: leave those out"
         )
     span = f"images must lie in [0,1], yours in [{low:.7g}, {high:.7g}]"
-    hair = max(_HAIR, 2 * torch.finfo(x.dtype).eps)
+    hair = max(HAIR, 2 * torch.finfo(x.dtype).eps)
     if low < -hair:
         raise UserError(
             f"{span}; leave the normalisation to the model: lambda x: model((x - mean) / std)"

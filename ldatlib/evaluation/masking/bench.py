@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldatlib.attacks import per_image
+from ldatlib.attacks import finite, per_image
 from ldatlib.errors import UserError
 from ldatlib.evaluation import robustness
 from ldatlib.evaluation.ascent import inside, margins, random_start
@@ -157,8 +157,7 @@ class Bench:
         if rows.any():
             seen = self.model if model is None else model  # the truth of a module may raise
             found = attack(seen, self.x[rows], self.y[rows]).detach()
-            real = found.flatten(1).isfinite().all(1)  # infinite gradients make steps of NaN
-            found = torch.where(per_image(real, found), found, self.x[rows])
+            found = torch.where(per_image(finite(found), found), found, self.x[rows])
             x_adv[rows] = inside(self.x[rows], found, eps, self.norm)
         return x_adv
 
